@@ -1,0 +1,1 @@
+//! The journal in memory: for the simulator and for tests.
