@@ -86,7 +86,7 @@ pub trait Machine {
     fn describe(event: &Self::Event) -> (&'static str, Option<Reason>);
 
     /// The row that others read: the stream's document in `status`, with whether work is open.
-    fn view(id: &StreamId, state: &Self::State) -> View;
+    fn view(id: &StreamId, state: &Self::State, volatile: &Self::Volatile) -> View;
 
     /// The lane whose reports and samples this stream wants to sense, and from which targets.
     fn watches(state: &Self::State) -> Option<Watch> {
@@ -107,7 +107,7 @@ pub trait Machine {
 /// Why a machine is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stimulus<I> {
-    /// Somebody asks. `if_revision`: only if the stream is at this version.
+    /// Somebody asks.
     Ask(I),
     /// A timer that this stream set is due.
     Timer(String),
@@ -296,6 +296,8 @@ pub enum RejectedKind {
     Input,
     /// Not now, not by you, not like this (exit code 3).
     Refused,
+    /// It is so already: nothing to do (exit code 0, with the sentence).
+    Already,
 }
 
 impl Rejected {
@@ -307,6 +309,11 @@ impl Rejected {
     /// A wrong input: exit code 2.
     pub fn input(code: &str, text: impl Into<String>) -> Self {
         Self { kind: RejectedKind::Input, ..Self::refused(code, text) }
+    }
+
+    /// It is so already.
+    pub fn already(code: &str, text: impl Into<String>) -> Self {
+        Self { kind: RejectedKind::Already, ..Self::refused(code, text) }
     }
 
     /// With what to do next.

@@ -6,3 +6,8 @@
 //! * `shell` (committer thread, dispatcher, API, ownership) is the part with clocks and sockets.
 
 pub mod effects;
+pub mod registry;
+pub mod step;
+
+pub use registry::Registry;
+pub use step::{Engine, Fatal, Input, Outputs, Reply, Request};

@@ -1,1 +1,5 @@
-//! rollout
+//! The rollout: one version on its way into one lane, and back if need be.
+
+mod types;
+
+pub use types::*;
