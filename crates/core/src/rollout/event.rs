@@ -171,6 +171,15 @@ pub enum Event {
     },
     /// The world does not block it any more.
     Unheld,
+    /// A target has refused a document that has to come into force; it is asked again after a while.
+    DocumentRefused {
+        /// `capacity` or `traffic`.
+        what: String,
+        /// Its sequence.
+        seq: u64,
+        /// Why.
+        reason: Reason,
+    },
     /// The last effect of a kind is asked for again: the target did not take it.
     SentAgain {
         /// `capacity`, `traffic` or `stage`.
