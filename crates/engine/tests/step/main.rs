@@ -1,4 +1,5 @@
 //! The pure step with the real machines, a journal in memory and a trivial world.
+#![expect(clippy::expect_used, reason = "tests")]
 
 mod canary;
 mod corners;
