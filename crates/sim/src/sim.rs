@@ -157,7 +157,9 @@ impl Sim {
             }
         }
         let now = self.world.now;
-        let driving = self.owner().is_some_and(|p| {
+        // Whoever was told to make room drives on until its successor has taken the journal over.
+        let epoch = self.disk.epoch().unwrap_or_default().0;
+        let driving = self.processes.last().filter(|p| p.epoch == epoch).is_some_and(|p| {
             // A process that stood still counts a little of it when it wakes.
             let awake = p.stopped_until <= now || now < p.stopped_at + AWAKE_MAX_MS;
             awake && p.host.claimed && p.switch.claimed

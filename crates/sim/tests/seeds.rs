@@ -6,7 +6,7 @@ use tidegate_sim::seeds;
 /// Seeds played by every run of the tests.
 const SMOKE: u64 = 200;
 /// A broken rule has to be noticed within so many seeds.
-const NOTICED_WITHIN: u64 = 400;
+const NOTICED_WITHIN: u64 = 1_000;
 /// How often that is tried, from different seeds on.
 const TRIES: u64 = 3;
 
