@@ -16,6 +16,8 @@ const ROUNDS_MAX: usize = 64;
 const SENSES_MAX: usize = 32;
 /// Events between two snapshots of a stream.
 const SNAPSHOT_EVERY: u64 = 64;
+/// The same for streams that are let go of after every step and read again when they are asked.
+const SNAPSHOT_EVERY_UNWATCHED: u64 = 16;
 
 /// What one transaction is going to change, by stream, in the order of first touch.
 #[derive(Default)]
@@ -341,7 +343,9 @@ impl<J: Journal> Engine<J> {
             if !change.events.is_empty() || change.progress.is_some() {
                 change.view = Some(live.slot.view(&change.stream));
             }
-            if live.version >= live.snapshot_version + SNAPSHOT_EVERY {
+            let every =
+                if live.watch.is_some() { SNAPSHOT_EVERY } else { SNAPSHOT_EVERY_UNWATCHED };
+            if live.version >= live.snapshot_version + every {
                 live.snapshot_version = live.version;
                 change.snapshot = Some(live.slot.snapshot());
             }
