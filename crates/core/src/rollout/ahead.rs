@@ -35,6 +35,9 @@ pub(super) fn ahead(flow: &mut Flow<'_>, volatile: &mut Volatile) {
         Stage::Analysing => analysing(flow, volatile),
         Stage::Pausing => pausing(flow, volatile),
         Stage::Baking => {
+            if gone(flow, volatile) {
+                return;
+            }
             if volatile.elapsed_ms >= flow.bake_ms() && flow.state.paused_by.is_none() {
                 flow.baked(None);
             }
@@ -105,7 +108,25 @@ fn scaling(flow: &mut Flow<'_>, volatile: &Volatile) {
     }
 }
 
+/// While it is watched it was ready once; if nothing of it comes back, it goes back.
+fn gone(flow: &mut Flow<'_>, volatile: &Volatile) -> bool {
+    let Some(start) = &flow.state.start else { return false };
+    let limit = start.proposal.environment.strategy.progress_deadline_ms;
+    if volatile.down_ms < limit {
+        return false;
+    }
+    let trouble = volatile.canary(&flow.state).and_then(|v| v.trouble.clone());
+    let trouble = trouble.unwrap_or_else(|| "nothing of it is ready".to_owned());
+    let version = &start.proposal.release.version;
+    let text = format!("{version} is down for {} s: {trouble}", limit / 1000);
+    flow.abort(Reason::new("progressDeadline", text), Outcome::RolledBack);
+    true
+}
+
 fn pausing(flow: &mut Flow<'_>, volatile: &mut Volatile) {
+    if gone(flow, volatile) {
+        return;
+    }
     let Some(Step::Pause { duration_ms: Some(duration) }) = flow.state.current() else { return };
     if volatile.elapsed_ms < *duration || flow.state.paused_by.is_some() {
         return;
@@ -132,7 +153,10 @@ fn cooling(flow: &mut Flow<'_>, volatile: &Volatile) {
     let delay = if flow.state.superseded_by.is_some() { 0 } else { delay };
     let drained = volatile.draining(&flow.state, Some(&start.proposal.release)) == Some(0)
         || volatile.elapsed_ms >= delay + flow.state.drain_ms();
-    if volatile.elapsed_ms >= delay && drained && volatile.capacity_is_current(&flow.state) {
+    // Seen, not remembered: the host may have acted by itself in between.
+    let has_all = volatile.canary_weight(&flow.state) == Some(flow.state.wanted_bp);
+    let ready = drained && has_all && volatile.capacity_is_current(&flow.state);
+    if volatile.elapsed_ms >= delay && ready {
         flow.moves_again();
         flow.retire();
     } else if volatile.elapsed_ms >= delay {
