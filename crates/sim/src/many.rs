@@ -21,8 +21,10 @@ use tidegate_journal::memory::MemoryJournal;
 use crate::process::registry;
 use crate::shop::{ENVIRONMENT, PROJECT, Shop, TARGET, weight};
 
-/// Promotions that are timed.
+/// Promotions that are timed; a rollout has steps for so many on each of ten rollouts, twice.
 const TIMED: usize = 150;
+/// Rollouts that are promoted again and again.
+const HOT: usize = 10;
 
 /// What was measured with so many rollouts in progress.
 #[derive(Debug, Clone, Default)]
@@ -31,11 +33,14 @@ pub struct Figures {
     pub rollouts: usize,
     /// Events in the journal at the end.
     pub events: u64,
-    /// Microseconds per event: a promotion with all that follows, divided by its events (median).
+    /// Microseconds per event of ten rollouts beside the others: a promotion with all that follows,
+    /// divided by its events (median).
     pub event_us: f64,
+    /// The same, spread over all rollouts: most of them are in no cache then.
+    pub spread_event_us: f64,
     /// Microseconds of a tick, per rollout.
     pub tick_us: f64,
-    /// Microseconds of a report in which nothing is new (median).
+    /// Microseconds of a host's and a switch's report in which nothing is new (median).
     pub report_us: f64,
     /// Microseconds of a second's samples (median).
     pub samples_us: f64,
@@ -60,7 +65,7 @@ struct Platform {
 
 fn shop() -> Shop {
     let forever = Step::Pause { duration_ms: None };
-    let steps = (1..20).flat_map(|n| [weight(n * 5), forever.clone()]).collect();
+    let steps = (1..36).flat_map(|n| [weight(n * 2), forever.clone()]).collect();
     Shop { steps, instances: 1, bake_ms: 1_000, scale_down_delay_ms: 0, ..Shop::default() }
 }
 
@@ -131,6 +136,11 @@ impl Platform {
     }
 
     fn report(&mut self, lane: &str) -> Result<(), Fatal> {
+        let inputs = self.reports(lane);
+        self.step(inputs)
+    }
+
+    fn reports(&self, lane: &str) -> Vec<Input> {
         let mut inputs = Vec::new();
         if let Some((fence, doc)) = self.capacity.get(lane) {
             let versions = doc.versions.iter().map(|v| VersionObserved {
@@ -168,7 +178,7 @@ impl Platform {
                 },
             ));
         }
-        self.step(inputs)
+        inputs
     }
 
     fn tick(&mut self) -> Result<(), Fatal> {
@@ -211,7 +221,8 @@ pub fn run(n: usize) -> Result<Figures, Fatal> {
     }
     platform.tick()?;
     let grown = resident().saturating_sub(before);
-    let event_us = promotions(&mut platform, n)?;
+    let event_us = promotions(&mut platform, n, 1, n.min(HOT))?;
+    let spread_event_us = promotions(&mut platform, n, (n / TIMED).max(1), n)?;
     let report_us = reports(&mut platform, n)?;
     let samples_us = samples(&mut platform, n)?;
     let tick_us = ticks(&mut platform, n)?;
@@ -235,6 +246,7 @@ pub fn run(n: usize) -> Result<Figures, Fatal> {
         rollouts: n,
         events,
         event_us,
+        spread_event_us,
         tick_us,
         report_us,
         samples_us,
@@ -244,11 +256,16 @@ pub fn run(n: usize) -> Result<Figures, Fatal> {
     })
 }
 
-fn promotions(platform: &mut Platform, n: usize) -> Result<f64, Fatal> {
+/// Every `stride`th of the first `among` rollouts is promoted by a step.
+fn promotions(
+    platform: &mut Platform,
+    n: usize,
+    stride: usize,
+    among: usize,
+) -> Result<f64, Fatal> {
     let mut times = Vec::new();
     for index in 0..TIMED {
-        // Spread over all of them; each has steps for eighteen.
-        let number = (index * (n / TIMED).max(1)) % n.max(1);
+        let number = (index * stride) % among.min(n).max(1);
         let (before, begun) = (platform.events, Instant::now());
         platform
             .ask(rollout(number), json!({ "promote": { "full": false, "principal": "ada" } }))?;
@@ -263,8 +280,9 @@ fn promotions(platform: &mut Platform, n: usize) -> Result<f64, Fatal> {
 fn reports(platform: &mut Platform, n: usize) -> Result<f64, Fatal> {
     let mut times = Vec::new();
     for index in 0..TIMED {
+        let inputs = platform.reports(&lane(index * 7 % n.max(1)));
         let begun = Instant::now();
-        platform.report(&lane(index * 7 % n.max(1)))?;
+        platform.step(inputs)?;
         times.push(micros(begun.elapsed()));
     }
     Ok(median(times))

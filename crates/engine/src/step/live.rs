@@ -1,5 +1,7 @@
 //! Streams in memory: loading, watching, letting go.
 
+use std::sync::Arc;
+
 use tidegate_core::StreamId;
 use tidegate_core::machine::Watch;
 use tidegate_journal::Journal;
@@ -9,6 +11,7 @@ use crate::registry::Slot;
 
 /// A loaded stream.
 pub(super) struct Live {
+    pub(super) id: Arc<StreamId>,
     pub(super) slot: Box<dyn Slot>,
     pub(super) version: u64,
     pub(super) snapshot_version: u64,
@@ -25,7 +28,7 @@ const PAGE: usize = 512;
 impl<J: Journal> Engine<J> {
     /// Brings a stream into memory; one without events starts at its machine's default state.
     pub(super) fn load(&mut self, id: &StreamId) -> Result<(), Fatal> {
-        if self.live.contains_key(id) {
+        if self.live.contains(id) {
             return Ok(());
         }
         let face = self
@@ -46,6 +49,7 @@ impl<J: Journal> Engine<J> {
         self.live.insert(
             id.clone(),
             Live {
+                id: Arc::new(id.clone()),
                 slot,
                 version: after,
                 snapshot_version: from,
@@ -78,12 +82,27 @@ impl<J: Journal> Engine<J> {
             if streams.is_empty() {
                 self.watches.remove(&old);
             }
+            self.watch_lane(&old, id, false);
             self.watch_changes.push(WatchChange::Ceased(old, id.clone()));
         }
         if let Some(new) = watch {
-            live.watch = Some(new.clone());
+            if let Some(live) = self.live.get_mut(id) {
+                live.watch = Some(new.clone());
+            }
+            self.watch_lane(&new, id, true);
             self.watch_changes.push(WatchChange::Began(new.clone(), id.clone()));
             self.watches.entry(new).or_default().insert(id.clone());
+        }
+    }
+
+    fn watch_lane(&mut self, watch: &Watch, id: &StreamId, begins: bool) {
+        let key = (watch.target.clone(), watch.lane.clone());
+        let lane = self.lanes.entry(key).or_default();
+        if begins {
+            lane.watchers.push(Arc::new(id.clone()));
+        } else {
+            // The last reports stay: who comes next is shown them at once.
+            lane.watchers.retain(|other| **other != *id);
         }
     }
 

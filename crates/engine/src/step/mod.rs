@@ -5,8 +5,11 @@
 
 mod live;
 mod round;
+mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tidegate_core::capacity::LaneCapacity;
@@ -18,7 +21,7 @@ use tidegate_journal::{Envelope, Journal, Outgoing, Pending};
 
 use crate::effects::Sending;
 use crate::registry::Registry;
-use live::Live;
+use table::{Map, Table};
 
 /// What a step can be given.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,18 +135,25 @@ pub struct Engine<J> {
     registry: Registry,
     epoch: Epoch,
     now: Timestamp,
-    live: BTreeMap<StreamId, Live>,
+    live: Table,
     timers: BTreeSet<(Timestamp, StreamId, String)>,
-    timer_due: BTreeMap<(StreamId, String), Timestamp>,
+    timer_due: Map<(StreamId, String), Timestamp>,
     pending: BTreeMap<u64, (StreamId, String)>,
-    effect_ids: BTreeMap<(StreamId, String), u64>,
+    effect_ids: Map<(StreamId, String), u64>,
     sends: BTreeMap<u64, (StreamId, Value)>,
     watches: BTreeMap<Watch, BTreeSet<StreamId>>,
     watch_changes: Vec<WatchChange>,
     whole_watches: bool,
-    capacity: BTreeMap<(String, String), LaneCapacity>,
-    traffic: BTreeMap<(String, String), LaneTraffic>,
-    open: BTreeSet<StreamId>,
+    lanes: Map<(String, String), Lane>,
+    open: HashSet<StreamId, BuildHasherDefault<DefaultHasher>>,
+}
+
+/// A lane at a target, as somebody watches it: who does, and the last reports.
+#[derive(Default)]
+struct Lane {
+    watchers: Vec<Arc<StreamId>>,
+    capacity: Option<Arc<LaneCapacity>>,
+    traffic: Option<Arc<LaneTraffic>>,
 }
 
 impl<J: Journal> Engine<J> {
@@ -164,18 +174,17 @@ impl<J: Journal> Engine<J> {
             registry,
             epoch,
             now,
-            live: BTreeMap::new(),
+            live: Table::default(),
             timers: BTreeSet::new(),
-            timer_due: BTreeMap::new(),
+            timer_due: Map::default(),
             pending: BTreeMap::new(),
-            effect_ids: BTreeMap::new(),
+            effect_ids: Map::default(),
             sends: BTreeMap::new(),
             watches: BTreeMap::new(),
             watch_changes: Vec::new(),
             whole_watches: true,
-            capacity: BTreeMap::new(),
-            traffic: BTreeMap::new(),
-            open: BTreeSet::new(),
+            lanes: Map::default(),
+            open: HashSet::default(),
         };
         let mut outputs = Outputs::default();
         for timer in engine.journal.timers()? {
