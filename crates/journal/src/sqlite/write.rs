@@ -69,7 +69,8 @@ impl SqliteJournal {
         let sql = failed(path, "reading the journal's own row");
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
-        if Meta::load(&transaction).map_err(sql)?.is_none() {
+        let new = Meta::load(&transaction).map_err(sql)?.is_none();
+        if new {
             let strays: bool = transaction
                 .query_row("SELECT EXISTS (SELECT 1 FROM streams)", [], |row| row.get(0))
                 .map_err(sql)?;
@@ -79,6 +80,10 @@ impl SqliteJournal {
             Meta::new(home_hint).store(&transaction).map_err(sql)?;
         }
         transaction.commit().map_err(sql)?;
+        if new {
+            // Into the database itself: whatever happens to the WAL, it stays this home's journal.
+            file::checkpoint(&connection).map_err(sql)?;
+        }
         let reader = SqliteReader::over(connection, path)?;
         let meta = reader.meta(&reader.connection)?;
         let reserve = reserve.clone();
@@ -107,10 +112,7 @@ impl SqliteJournal {
     pub fn close(self) -> Result<(), Error> {
         let path = self.reader.path;
         let sql = failed(&path, "closing the journal");
-        self.reader
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(sql)?;
+        file::checkpoint(&self.reader.connection).map_err(sql)?;
         self.reader.connection.close().map_err(|(_, error)| sql(error))
     }
 
