@@ -55,7 +55,7 @@ impl Process {
         if ProcessId::of(id.pid) != Some(id) {
             return None;
         }
-        Some(Self { id, pidfd: AsyncFd::new(fd).ok()? })
+        Some(Self { id, pidfd: watch(fd).ok()? })
     }
 
     /// Returns when the process has ended.
@@ -78,6 +78,13 @@ impl Process {
         let after = stat.rfind(')').and_then(|at| stat.get(at + 1..)).unwrap_or_default();
         ProcessId::of(self.id.pid) != Some(self.id) || after.trim_start().starts_with(['Z', 'X'])
     }
+}
+
+/// The replacement of this function is unsafe, because a type could give out a descriptor that it
+/// does not own. An `OwnedFd` cannot.
+#[expect(deprecated, reason = "the replacement is unsafe; an OwnedFd fulfils its conditions")]
+fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
 }
 
 /// The process of a `.pid` file, if it lives and was started with `role` as its first argument and
@@ -107,10 +114,8 @@ pub(crate) fn boot_id() -> String {
 
 /// A random identity.
 pub(crate) fn random_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/uuid").map_or_else(
-        |_| format!("{:016x}", random_u64()),
-        |text| text.trim().to_owned(),
-    )
+    std::fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .map_or_else(|_| format!("{:016x}", random_u64()), |text| text.trim().to_owned())
 }
 
 /// A random number, not for secrets.
@@ -151,4 +156,11 @@ pub(crate) fn signal_name(number: i32) -> String {
         _ => return format!("signal {number}"),
     };
     name.to_owned()
+}
+
+/// Milliseconds since 1970 by this machine's clock.
+pub(crate) fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

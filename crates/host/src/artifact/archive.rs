@@ -76,7 +76,8 @@ impl Reading<'_> {
             };
         };
         let folder = kind == EntryType::Directory;
-        let new = if folder { self.tree.add_folder(&name)? } else { self.tree.add_parents(&name)? };
+        let new =
+            if folder { self.tree.add_folder(&name)? } else { self.tree.add_parents(&name)? };
         for folder in new {
             self.fold(&folder)?;
             self.sink.folder(&folder).map_err(|e| too_much(self.path, e))?;

@@ -53,11 +53,7 @@ pub fn shim(spec_path: &Path) -> ExitCode {
 
 fn shim_inner(spec_path: &Path) -> io::Result<()> {
     let folder = spec_path.parent().unwrap_or(Path::new("."));
-    let lock = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(lock_path(folder))?;
+    let lock = File::options().write(true).create(true).truncate(false).open(lock_path(folder))?;
     // Waits for the shim of an earlier generation, if there is one on its way out.
     lock.lock()?;
     // A host that has given this start up has removed the spec; it did so before it looked at the
@@ -107,7 +103,8 @@ async fn run(spec_path: &Path, folder: &Path, spec: ShimSpec) -> io::Result<()> 
     };
     let pumps = pump(&mut child, &spec);
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-    let id = ProcessId::of(pid).ok_or_else(|| io::Error::other("the instance has no /proc entry"))?;
+    let id =
+        ProcessId::of(pid).ok_or_else(|| io::Error::other("the instance has no /proc entry"))?;
     let process = Process::open(id).ok_or_else(|| io::Error::other("no pidfd of the instance"))?;
     keeper.status.instance = Some(id);
     let failed = until_executed(report, &mut keeper.status.notes).await;
@@ -215,9 +212,8 @@ fn signal_group(pid: i32, signal: Signal) {
 }
 
 fn pump(child: &mut Child, spec: &ShimSpec) -> Vec<tokio::task::JoinHandle<()>> {
-    let open = |path: &Path| {
-        Rc::new(RefCell::new(LogFile::open(path, spec.log_bytes, spec.log_files)))
-    };
+    let open =
+        |path: &Path| Rc::new(RefCell::new(LogFile::open(path, spec.log_bytes, spec.log_files)));
     let out = open(&spec.stdout);
     let err = if spec.stderr == spec.stdout { Rc::clone(&out) } else { open(&spec.stderr) };
     let mut pumps = Vec::new();

@@ -13,12 +13,8 @@ use serde::de::DeserializeOwned;
 pub(crate) fn replace(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     let fresh = path.with_added_extension(format!("{}.new", std::process::id()));
     let written = (|| {
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
         file.write_all(bytes)?;
         if durable {
             file.sync_all()?;

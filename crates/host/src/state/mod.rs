@@ -37,6 +37,8 @@ pub(crate) struct LaneState {
     pub(crate) doc: CapacityDoc,
     /// The fallback has been decided and the switch has not taken it yet.
     pub(crate) fallback_pending: Option<FallbackReport>,
+    /// The switch has refused the fallback for good, in its words: it has something newer.
+    pub(crate) fallback_refused: Option<String>,
     /// The fallback is in force.
     pub(crate) fallback_applied: Option<FallbackReport>,
 }
@@ -56,17 +58,17 @@ impl Refusal {
     }
 
     /// 422 `impossible`.
-    pub(crate) fn impossible(
-        message: impl Into<String>,
-        on: impl Into<String>,
-        fix: &str,
-    ) -> Self {
+    pub(crate) fn impossible(message: impl Into<String>, on: impl Into<String>, fix: &str) -> Self {
         let body = ErrorBody::new(tidegate_wire::error::IMPOSSIBLE, message, on).fix(fix);
         Self::new(422, body)
     }
 
     /// 500 `cannotStore`: the disk says no.
-    pub(crate) fn io(message: impl Into<String>, on: impl Into<String>, e: &std::io::Error) -> Self {
+    pub(crate) fn io(
+        message: impl Into<String>,
+        on: impl Into<String>,
+        e: &std::io::Error,
+    ) -> Self {
         let body = ErrorBody::new("cannotStore", message, on)
             .cause(e.to_string())
             .fix("check owner, rights and free space of the home folder, then try again");
@@ -109,10 +111,8 @@ impl HostState {
 
     fn check_epoch(&self, epoch: Epoch) -> Result<(), Refusal> {
         if epoch < self.epoch {
-            let message = format!(
-                "epoch {} is over: this host has accepted epoch {}",
-                epoch.0, self.epoch.0
-            );
+            let message =
+                format!("epoch {} is over: this host has accepted epoch {}", epoch.0, self.epoch.0);
             return Err(stale_epoch(message, self.epoch));
         }
         match self.shut {
