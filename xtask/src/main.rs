@@ -1,6 +1,7 @@
 //! `cargo xtask`: house rules and bars.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its answer")]
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -19,7 +20,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check the house rules (`cargo test` checks the same).
-    Tidy,
+    Tidy {
+        /// Another tree than this one.
+        root: Option<PathBuf>,
+    },
     /// Measure a bar; without a name, list them.
     Bar {
         /// Which one.
@@ -35,7 +39,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Tidy => check(),
+        Command::Tidy { root } => check(&root.unwrap_or_else(tidy::root)),
         Command::Bar { name: None, .. } => {
             for bar in BARS {
                 println!("{:<14} {}", bar.name, bar.about);
@@ -54,10 +58,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn check() -> Result<bool> {
-    let tree = Tree::read(&tidy::root())?;
+fn check(root: &Path) -> Result<bool> {
+    let tree = Tree::read(root)?;
     if tree.files.is_empty() {
-        bail!("nothing to check below {}", tidy::root().display());
+        bail!("nothing to check below {}", root.display());
     }
     let mut all = 0;
     for (name, rule) in RULES {
