@@ -112,7 +112,7 @@ pub(super) struct Facts {
 /// For the dispatcher, in the order of commits.
 #[derive(Debug)]
 pub(super) enum Order {
-    Send(Sending),
+    Send(Box<Sending>),
     Forget(u64),
 }
 
@@ -134,7 +134,7 @@ impl Outlets {
         self.feed.publish(std::mem::take(&mut outputs.events));
         // Whoever receives these is gone only when the process is about to end.
         for sending in outputs.send {
-            drop(self.orders.send(Order::Send(sending)));
+            drop(self.orders.send(Order::Send(Box::new(sending))));
         }
         for id in outputs.forget {
             drop(self.orders.send(Order::Forget(id)));
@@ -263,7 +263,8 @@ impl<J: Journal> Committer<J> {
         }
         let Some(answer) = turn.close else { return Ok(false) };
         let ends = !self.outlets.facts.borrow().open;
-        drop(answer.send(ends));
+        // Whoever asked and has gone away meanwhile gets what was asked for.
+        let _gone = answer.send(ends);
         Ok(ends)
     }
 }

@@ -106,7 +106,7 @@ impl Dispatcher {
         }
     }
 
-    fn send(&mut self, sending: Sending) {
+    fn send(&mut self, sending: Box<Sending>) {
         let id = sending.id;
         let effect = &sending.effect;
         let room = (effect.target.clone(), effect.action.clone());
@@ -115,8 +115,7 @@ impl Dispatcher {
         let (tried, tried_by_us) = watch::channel(false);
         let elder = (effect.class == EffectClass::StateSetting)
             .then(|| {
-                let key =
-                    (effect.target.clone(), sending.stream.clone(), effect.action.clone());
+                let key = (effect.target.clone(), sending.stream.clone(), effect.action.clone());
                 self.elders.insert(key, (id, tried_by_us)).map(|(_, elder)| elder)
             })
             .flatten();
@@ -137,7 +136,7 @@ impl Dispatcher {
 
 /// One effect until it is decided.
 struct Task {
-    sending: Sending,
+    sending: Box<Sending>,
     driver: Option<Arc<dyn Driver>>,
     room: Arc<Semaphore>,
     elder: Option<watch::Receiver<bool>>,

@@ -72,7 +72,7 @@ impl AskError {
         let body = match self {
             Self::Rejected(rejected) => {
                 let body = ErrorBody::new(&rejected.code, &rejected.text, "");
-                rejected.hint.iter().fold(body, |body, hint| body.fix(hint))
+                rejected.hint.iter().fold(body, ErrorBody::fix)
             }
             Self::Ending => ErrorBody::new("ending", self.to_string(), "engine")
                 .fix("repeat the command: it starts the next engine"),

@@ -18,7 +18,9 @@ use super::committer::{Committer, Facts, Message, Order, Watches};
 use super::dispatcher::{Dispatcher, Drivers};
 use super::handle::EngineHandle;
 use super::samples::Store;
-use super::{End, Ended, MakeDrivers, MakeRouter, Owner, ShellError, system, tidy, watch as watcher};
+use super::{
+    End, Ended, MakeDrivers, MakeRouter, Owner, ShellError, system, tidy, watch as watcher,
+};
 
 /// Between two ticks, and with many streams.
 const TICK: Duration = Duration::from_millis(200);
@@ -114,7 +116,7 @@ impl Life {
             let (inbox, ends) = (self.inbox.clone(), self.ends.clone());
             std::thread::Builder::new()
                 .name("samples".into())
-                .spawn(move || watcher::keep(store, samples, inbox, ends))
+                .spawn(move || watcher::keep(store, samples, &inbox, &ends))
                 .map_err(system("cannot start the sample store"))?;
         }
         runtime.spawn(watcher::run(
@@ -243,7 +245,7 @@ async fn idle(
     let mut present = activity.subscribe();
     loop {
         if facts.wait_for(|facts| !facts.open).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         let closed = Instant::now();
         loop {

@@ -234,7 +234,11 @@ fn drive<J: Journal + Send + 'static>(
         ends,
         stop,
     }
-    .live(committer, store, lifetime::Seen { facts: facts_seen, watches: watches_seen, ordered, ended })
+    .live(
+        committer,
+        store,
+        lifetime::Seen { facts: facts_seen, watches: watches_seen, ordered, ended },
+    )
 }
 
 /// The first step: what earlier processes have stored in segments comes before anything new, and

@@ -176,7 +176,8 @@ fn open_private(path: &Path) -> Result<File, OwnershipError> {
 fn settle(home: &Home, lock: File, pulse: &Arc<Pulse>) -> Result<Ownership, OwnershipError> {
     let path = home.engine_heartbeat();
     let beat_file = open_private(&path)?;
-    let failed = |source| OwnershipError::File { doing: "cannot write", path: path.clone(), source };
+    let failed =
+        |source| OwnershipError::File { doing: "cannot write", path: path.clone(), source };
     // Longer leftovers would make the content ambiguous.
     beat_file.set_len(0).map_err(failed)?;
     let mut counter = 0;
@@ -218,13 +219,16 @@ fn write_pid(home: &Home) -> Result<(), OwnershipError> {
         write!(file, "{}", std::process::id())?;
         std::fs::rename(&fresh, &path)
     };
-    write().map_err(|source| OwnershipError::File { doing: "cannot write", path: path.clone(), source })
+    write().map_err(|source| OwnershipError::File {
+        doing: "cannot write",
+        path: path.clone(),
+        source,
+    })
 }
 
 /// Ends exactly this process, if it still holds the lock and still does not beat.
 fn end(home: &Home, lock: &Path, holder: Holder) -> Result<(), OwnershipError> {
-    let stuck =
-        |why: String| OwnershipError::Stuck { pid: holder.pid, path: lock.to_owned(), why };
+    let stuck = |why: String| OwnershipError::Stuck { pid: holder.pid, path: lock.to_owned(), why };
     let Some(pid) = i32::try_from(holder.pid).ok().and_then(Pid::from_raw) else {
         return Err(stuck("not a process id".into()));
     };

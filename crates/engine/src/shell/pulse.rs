@@ -56,9 +56,7 @@ impl Pulse {
     pub fn alive(&self) -> bool {
         match self.busy_since.load(Ordering::Acquire) {
             IDLE => true,
-            since => {
-                (self.now() + 1).saturating_sub(since) <= self.allowed.load(Ordering::Relaxed)
-            }
+            since => (self.now() + 1).saturating_sub(since) <= self.allowed.load(Ordering::Relaxed),
         }
     }
 

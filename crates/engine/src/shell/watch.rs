@@ -61,8 +61,7 @@ pub(super) async fn run(
             };
             let (reports, seen) = mpsc::channel(REPORTS);
             let name = target.clone();
-            let handle =
-                tasks.spawn(async move { driver.watch(&name, epoch, reports).await });
+            let handle = tasks.spawn(async move { driver.watch(&name, epoch, reports).await });
             tasks.spawn(pump(seen, inbox.clone(), samples.clone()));
             running.insert(target.clone(), handle);
         }
@@ -116,8 +115,8 @@ async fn pump(
 pub(super) fn keep(
     mut store: Store,
     mut sampled: mpsc::Receiver<Sampled>,
-    inbox: mpsc::Sender<Message>,
-    ends: mpsc::UnboundedSender<End>,
+    inbox: &mpsc::Sender<Message>,
+    ends: &mpsc::UnboundedSender<End>,
 ) {
     while let Some(first) = sampled.blocking_recv() {
         let mut next = Some(first);

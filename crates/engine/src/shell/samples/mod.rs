@@ -52,6 +52,9 @@ pub struct Store {
     per_stream_max: u64,
 }
 
+/// Records of one segment and its digest behind the last of them.
+type Batch = (Vec<SecondRecord>, Digest);
+
 /// One stream's segments.
 #[derive(Debug, Default)]
 struct Shelf {
@@ -175,7 +178,7 @@ impl Store {
 
 impl Shelf {
     /// Reads what is there, in order, one batch per segment, and mends a torn end.
-    fn open(folder: PathBuf) -> Result<(Self, Vec<(Vec<SecondRecord>, Digest)>), SampleError> {
+    fn open(folder: PathBuf) -> Result<(Self, Vec<Batch>), SampleError> {
         let mut shelf = Self { folder, ..Self::default() };
         let mut read = Vec::new();
         let serials = segment::list(&shelf.folder)?;
@@ -223,10 +226,10 @@ impl Shelf {
         let mut written = Vec::new();
         while let Some(first) = self.waiting.first() {
             let minute = first.second / 60;
-            if self.current.as_ref().is_none_or(|s| s.minute != minute) {
-                if let Err(error) = self.turn(id, minute, max) {
-                    return self.no_space(id, error, written);
-                }
+            if self.current.as_ref().is_none_or(|s| s.minute != minute)
+                && let Err(error) = self.turn(id, minute, max)
+            {
+                return self.no_space(id, error, written);
             }
             let Some(segment) = &mut self.current else { break };
             let count = self.waiting.iter().take_while(|r| r.second / 60 == minute).count();
@@ -298,7 +301,7 @@ fn encode(name: &str) -> String {
             text.push(char::from(byte));
         } else {
             // Writing to a String cannot fail.
-            drop(write!(text, "%{byte:02X}"));
+            let _never = write!(text, "%{byte:02X}");
         }
     }
     if text.is_empty() { "%".to_owned() } else { text }

@@ -196,9 +196,7 @@ impl Segment {
     /// # Errors
     /// [`SampleError`]: nobody knows then what is on the disk, so the process must end.
     pub fn sync(&self) -> Result<(), SampleError> {
-        self.file
-            .sync_data()
-            .map_err(|source| SampleError::new("cannot sync", &self.path, source))
+        self.file.sync_data().map_err(|source| SampleError::new("cannot sync", &self.path, source))
     }
 
     /// SHA-256 of the file as it is.
