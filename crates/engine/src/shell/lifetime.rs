@@ -30,6 +30,8 @@ const TICK_MANY: Duration = Duration::from_secs(1);
 const TICK_FEW: usize = 100;
 /// How long a target may take to hear whether work is open.
 const TELL_MAX: Duration = Duration::from_secs(5);
+/// How long answers that are on their way have at the end.
+const ANSWERS_MAX: Duration = Duration::from_millis(300);
 /// How long it may take at the end.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
@@ -133,11 +135,16 @@ impl Life {
         let domain = (self.router)(self.handle.clone());
         let router = api::router(&self.handle, domain, &activity);
         let listener = Guarded(tidegate_ipc::bind(&self.home.socket("engine"))?);
-        runtime.spawn(
+        let (closing, closed) = oneshot::channel::<()>();
+        let served = runtime.spawn(
             axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
+                .with_graceful_shutdown(async {
+                    // Dropped on a way out that waits for nothing.
+                    drop(closed.await);
+                })
                 .into_future(),
         );
-        runtime.block_on(async {
+        let result = runtime.block_on(async {
             let mut terminate = listen(SignalKind::terminate())?;
             let mut interrupt = listen(SignalKind::interrupt())?;
             // A closed terminal must not end an engine; taking the signal is enough.
@@ -153,7 +160,13 @@ impl Life {
                     Ok(Ended::Idle)
                 }
             }
-        })
+        });
+        if result.is_ok() {
+            // What is durable already is still answered; long polls are not waited for.
+            drop(closing.send(()));
+            let _in_time = runtime.block_on(timeout(ANSWERS_MAX, served));
+        }
+        result
     }
 }
 

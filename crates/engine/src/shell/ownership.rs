@@ -94,6 +94,9 @@ impl Ownership {
     /// Shows the epoch in the heartbeat from now on.
     pub fn set_epoch(&self, epoch: u64) {
         self.pulse.set_epoch(epoch);
+        if let Some(beats) = &self.beats {
+            beats.thread().unpark();
+        }
     }
 }
 
