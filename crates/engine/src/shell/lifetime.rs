@@ -163,7 +163,7 @@ impl Life {
         });
         if result.is_ok() {
             // What is durable already is still answered; long polls are not waited for.
-            drop(closing.send(()));
+            let _ended = closing.send(());
             let _in_time = runtime.block_on(timeout(ANSWERS_MAX, served));
         }
         result
