@@ -1,6 +1,6 @@
 //! One screen that is redrawn in place, with plain ANSI sequences.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use tidegate_wire::api::{Count, Rollout};
 
@@ -30,17 +30,10 @@ impl Live {
         }
         text.push_str("\u{1b}[J");
         self.drawn = frame.len();
-        let mut out = anstream::stdout().lock();
         // The sequences that move the cursor must pass also where colours are off.
-        let written = if std::io::stdout().is_terminal() {
-            let text = if colours() { text } else { without_colours(&text) };
-            std::io::stdout().lock().write_all(text.as_bytes()).and_then(|()| {
-                std::io::stdout().lock().flush()
-            })
-        } else {
-            out.write_all(text.as_bytes())
-        };
-        written.is_ok()
+        let text = if colours() { text } else { without_colours(&text) };
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
     }
 }
 

@@ -5,6 +5,7 @@
 pub(crate) mod line;
 pub(crate) mod live;
 pub(crate) mod numbers;
+pub(crate) mod outcome;
 pub(crate) mod table;
 
 use std::cell::Cell;
