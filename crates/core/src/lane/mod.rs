@@ -51,6 +51,8 @@ pub enum Input {
         rollout: String,
         /// How.
         outcome: Outcome,
+        /// Instances of its version that still run and may have traffic; 0 normally.
+        left: u32,
     },
 }
 
@@ -105,6 +107,8 @@ pub enum Event {
         number: u64,
         /// What goes out.
         proposal: Box<Proposal>,
+        /// What a superseded rollout has left running.
+        also: Vec<(Kept, u32)>,
     },
     /// Somebody wants the active rollout undone.
     #[serde(rename_all = "camelCase")]
@@ -133,6 +137,8 @@ pub enum Event {
         rollout: String,
         /// How.
         outcome: Outcome,
+        /// Instances of its version that are left running.
+        left: u32,
     },
 }
 

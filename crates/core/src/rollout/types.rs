@@ -82,6 +82,10 @@ pub struct Start {
     pub proposal: Proposal,
     /// What runs there now; none at the very first release.
     pub previous: Option<Kept>,
+    /// Versions of a superseded rollout that may still have traffic, with their instances: they
+    /// stay until the first traffic document of this rollout has been observed.
+    #[serde(default)]
+    pub also: Vec<(Kept, u32)>,
     /// First fence sequence that is this rollout's.
     pub fence_base: u64,
 }

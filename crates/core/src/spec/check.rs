@@ -34,6 +34,9 @@ pub enum NoDataPolicy {
     Hold,
     /// Count it as a failure.
     Fail,
+    /// Go on at the planned time and say what could not be seen; the default of limits on counts,
+    /// so that a service without traffic is not held for ever. Never a pass either.
+    Continue,
 }
 
 /// What a check asks. `{previewUrl}` and `{version}` are filled in in texts.

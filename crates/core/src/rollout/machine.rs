@@ -1,0 +1,435 @@
+//! The rollout as a machine of the engine.
+
+use serde_json::{Value, json};
+
+use super::docs;
+use super::event::{Event, RunResult};
+use super::flow::Flow;
+use super::gate::ERROR_RETRY_MS;
+use super::sense::{Volatile, sense};
+use super::state::{Stage, State, check_key};
+use super::{Input, Outcome, RolloutMachine, view};
+use crate::lane;
+use crate::machine::{
+    Command, Machine, Outcome as EffectOutcome, Reaction, Rejected, Sensed, Stimulus, StreamId,
+    View, Watch,
+};
+use crate::reason::Reason;
+use crate::release;
+use crate::spec::Step;
+use crate::time::Timestamp;
+
+impl Machine for RolloutMachine {
+    const KIND: &'static str = "rollout";
+    const FORM: u16 = 1;
+    type State = State;
+    type Input = Input;
+    type Event = Event;
+    type Volatile = Volatile;
+
+    fn accept(
+        _id: &StreamId,
+        state: &State,
+        stimulus: Stimulus<Input>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Rejected> {
+        let mut flow = Flow::new(state, now);
+        match stimulus {
+            Stimulus::Ask(input) => ask(&mut flow, input)?,
+            Stimulus::Timer(key) => timer(&mut flow, &key),
+            Stimulus::Answer { key, outcome } => answer(&mut flow, &key, &outcome),
+        }
+        Ok(flow.events)
+    }
+
+    fn apply(state: &mut State, event: &Event, at: Timestamp) {
+        state.apply(event, at);
+    }
+
+    fn decide(id: &StreamId, state: &State, event: &Event, at: Timestamp) -> Vec<Command> {
+        decide(id, state, event, at)
+    }
+
+    fn sense(
+        _id: &StreamId,
+        state: &State,
+        volatile: &mut Volatile,
+        sensed: &Sensed<'_>,
+        now: Timestamp,
+    ) -> Reaction<Event> {
+        sense(state, volatile, sensed, now)
+    }
+
+    fn describe(event: &Event) -> (&'static str, Option<Reason>) {
+        view::describe(event)
+    }
+
+    fn view(id: &StreamId, state: &State, volatile: &Volatile) -> View {
+        view::view(id, state, volatile)
+    }
+
+    fn watches(state: &State) -> Option<Watch> {
+        let open = !matches!(state.stage, Stage::New | Stage::Ended);
+        open.then(|| Watch {
+            target: docs::target(state).to_owned(),
+            lane: docs::lane(state),
+            samples: true,
+        })
+    }
+}
+
+fn ask(flow: &mut Flow, input: Input) -> Result<(), Rejected> {
+    let stage = flow.state.stage;
+    if let Input::Start(start) = input {
+        if stage == Stage::New {
+            flow.start(start);
+        }
+        return Ok(());
+    }
+    if stage == Stage::New {
+        return Err(Rejected::input("unknownRollout", "there is no such rollout")
+            .hint("`tidegate history` lists them"));
+    }
+    match input {
+        Input::Start(_) => {}
+        Input::Promote { full, principal } => promote(flow, full, principal)?,
+        Input::Pause { principal } => {
+            if flow.state.paused_by.is_some() {
+                return Err(Rejected::already("paused", "it is paused already"));
+            }
+            if stage.is_returning()
+                || matches!(stage, Stage::Cooling | Stage::Retiring | Stage::Ended)
+            {
+                return Err(Rejected::refused("nothingToPause", not_now(flow, "pause")));
+            }
+            flow.emit(Event::Paused { principal });
+        }
+        Input::Resume { principal } => {
+            if flow.state.paused_by.is_some() {
+                flow.emit(Event::Resumed { principal });
+                if flow.state.stage == Stage::Resting {
+                    flow.go_on();
+                }
+            } else if matches!(flow.state.current(), Some(Step::Pause { duration_ms: None }))
+                && stage == Stage::Pausing
+            {
+                flow.end_step(Some(principal));
+            } else {
+                return Err(Rejected::already("notPaused", "it is not paused"));
+            }
+        }
+        Input::Abort { principal, reason } => abort(flow, &principal, reason)?,
+        Input::Supersede { by } => flow.supersede(by),
+    }
+    Ok(())
+}
+
+fn promote(flow: &mut Flow, full: bool, principal: String) -> Result<(), Rejected> {
+    let stage = flow.state.stage;
+    if stage == Stage::Baking {
+        let text = format!("{principal} ended the bake window");
+        flow.baked(Some(Reason::new("promoted", text)));
+        return Ok(());
+    }
+    if stage.is_returning() || matches!(stage, Stage::Cooling | Stage::Retiring | Stage::Ended) {
+        return if flow.state.promoted && flow.state.back.is_none() {
+            Err(Rejected::already("promoted", "it has all traffic already"))
+        } else {
+            Err(Rejected::refused("nothingToPromote", not_now(flow, "promote"))
+                .hint("`tidegate retry` starts the same release again"))
+        };
+    }
+    let skippable = matches!(stage, Stage::Pausing | Stage::Analysing | Stage::Resting)
+        || (stage == Stage::Running && flow.state.held.is_some());
+    if full {
+        flow.emit(Event::FullPromotion { principal: principal.clone() });
+    } else if !skippable {
+        return Err(Rejected::refused("nothingToSkip", not_now(flow, "promote")).hint(
+            "`tidegate promote --full` skips all further steps; `tidegate status` says what it waits for",
+        ));
+    }
+    if skippable {
+        if flow.state.paused_by.is_some() {
+            flow.emit(Event::Resumed { principal: principal.clone() });
+        }
+        flow.moves_again();
+        if flow.state.stage == Stage::Resting {
+            flow.go_on();
+        } else {
+            flow.end_step(Some(principal));
+        }
+    }
+    Ok(())
+}
+
+fn abort(flow: &mut Flow, principal: &str, reason: Option<String>) -> Result<(), Rejected> {
+    let stage = flow.state.stage;
+    if stage == Stage::Ended {
+        return if flow.state.outcome == Some(Outcome::Promoted) {
+            Err(Rejected::refused("ended", "it has ended promoted; there is nothing to abort")
+                .hint("`tidegate undo` puts the version before back"))
+        } else {
+            Err(Rejected::already("aborted", "it has ended already and was taken back"))
+        };
+    }
+    if stage.is_returning() {
+        return Err(Rejected::already("aborting", "it is on its way back already"));
+    }
+    let why = reason.map_or_else(String::new, |r| format!(": {r}"));
+    let text = format!("{principal} aborted it{why}");
+    flow.abort(Reason::new("aborted", text), Outcome::RolledBack);
+    Ok(())
+}
+
+fn not_now(flow: &Flow, verb: &str) -> String {
+    format!("there is nothing to {verb} now: {}", view::stage_words(&flow.state))
+}
+
+fn timer(flow: &mut Flow, key: &str) {
+    if let Some(check) = key.strip_prefix("gate:") {
+        if flow.state.stage == Stage::Analysing && flow.state.gates_started {
+            flow.measure(check, true);
+        }
+    } else if let Some(check) = key.strip_prefix("watch:")
+        && flow.state.is_watched()
+    {
+        flow.measure(check, false);
+    }
+}
+
+fn answer(flow: &mut Flow, key: &str, outcome: &EffectOutcome) {
+    if flow.state.stage == Stage::Ended {
+        return;
+    }
+    if key.starts_with("check-") {
+        flow.measured(key, outcome);
+    } else if let Some(index) = key.strip_prefix("run-") {
+        run_ended(flow, index, outcome);
+    } else if key.starts_with("stage") {
+        staged(flow, outcome);
+    } else {
+        document_answered(flow, key, outcome);
+    }
+}
+
+fn staged(flow: &mut Flow, outcome: &EffectOutcome) {
+    if flow.state.stage != Stage::Staging {
+        return;
+    }
+    match outcome {
+        EffectOutcome::Applied(_) => {
+            flow.emit(Event::Staged);
+            flow.go_on();
+        }
+        EffectOutcome::Refused(reason) | EffectOutcome::Failed(reason) => {
+            flow.abort(reason.clone(), Outcome::Refused);
+        }
+        EffectOutcome::Unknown(reason) | EffectOutcome::Unreachable(reason) => {
+            flow.emit(Event::SentAgain { what: "stage".to_owned(), reason: reason.clone() });
+        }
+    }
+}
+
+fn document_answered(flow: &mut Flow, key: &str, outcome: &EffectOutcome) {
+    let state = &flow.state;
+    let is_capacity = key == docs::document_key("capacity", state.capacity_seq, state.again);
+    let is_traffic = key == docs::document_key("traffic", state.traffic_seq, state.again);
+    if !is_capacity && !is_traffic {
+        return;
+    }
+    match outcome {
+        EffectOutcome::Applied(_) => {
+            if is_traffic {
+                let (seq, weight_bp) = (flow.state.traffic_seq, flow.state.wanted_bp);
+                flow.emit(Event::TrafficApplied { seq, weight_bp });
+            }
+        }
+        EffectOutcome::Refused(reason) | EffectOutcome::Failed(reason) => {
+            if flow.state.stage.is_returning() || flow.state.promoted {
+                if flow.state.held.is_none() {
+                    flow.emit(Event::Held { reason: reason.clone() });
+                }
+            } else {
+                let first = flow.state.previous_full() == 0 || flow.state.applied_bp == 0;
+                let outcome = if first { Outcome::Refused } else { Outcome::RolledBack };
+                flow.abort(reason.clone(), outcome);
+            }
+        }
+        EffectOutcome::Unknown(reason) | EffectOutcome::Unreachable(reason) => {
+            let what = if is_capacity { "capacity" } else { "traffic" };
+            flow.emit(Event::SentAgain { what: what.to_owned(), reason: reason.clone() });
+        }
+    }
+}
+
+fn run_ended(flow: &mut Flow, index: &str, outcome: &EffectOutcome) {
+    let Ok(index) = index.parse::<usize>() else { return };
+    let Some(Step::Run { name, .. }) = flow.state.moves.get(index).cloned() else { return };
+    let (result, text) = match outcome {
+        EffectOutcome::Applied(value) => (
+            RunResult::Succeeded,
+            value.get("tail").and_then(Value::as_str).unwrap_or("exit status 0").to_owned(),
+        ),
+        EffectOutcome::Failed(reason) | EffectOutcome::Refused(reason) => {
+            (RunResult::Failed, reason.text.clone())
+        }
+        EffectOutcome::Unknown(reason) | EffectOutcome::Unreachable(reason) => {
+            (RunResult::Unknown, reason.text.clone())
+        }
+    };
+    flow.emit(Event::RunEnded { name: name.clone(), result, text: text.clone() });
+    if flow.state.stage != Stage::Running || flow.state.step != index {
+        return;
+    }
+    match result {
+        RunResult::Succeeded => flow.end_step(None),
+        RunResult::Failed => {
+            let reason = Reason::new("runFailed", format!("run {name} failed: {text}"));
+            flow.abort(reason, Outcome::RolledBack);
+        }
+        RunResult::Unknown => {
+            let text = format!(
+                "run {name} may have happened or not ({text}): check it, then `tidegate promote` \
+                 (it has happened) or `tidegate abort`; it is never repeated by itself"
+            );
+            flow.emit(Event::Held { reason: Reason::new("runUnknown", text) });
+        }
+    }
+}
+
+fn decide(id: &StreamId, state: &State, event: &Event, at: Timestamp) -> Vec<Command> {
+    let mut commands = Vec::new();
+    match event {
+        Event::Started { .. } => {
+            commands.extend(docs::stage_effect(state).map(Command::Effect));
+        }
+        Event::StepStarted { index } => {
+            if let Some(Step::Run { command, timeout_ms, .. }) = state.moves.get(*index) {
+                let effect = docs::run_effect(state, *index, command, *timeout_ms);
+                commands.extend(effect.map(Command::Effect));
+            }
+        }
+        Event::CapacityWanted { .. } => {
+            commands.extend(docs::capacity_effect(id, state).map(Command::Effect));
+        }
+        Event::TrafficWanted { .. } => {
+            commands.extend(docs::traffic_effect(state).map(Command::Effect));
+        }
+        Event::SentAgain { what, .. } => {
+            let effect = match what.as_str() {
+                "capacity" => docs::capacity_effect(id, state),
+                "traffic" => docs::traffic_effect(state),
+                _ => docs::stage_effect(state),
+            };
+            commands.extend(effect.map(Command::Effect));
+        }
+        Event::TrafficObserved { weight_bp, .. } => {
+            if *weight_bp > 0 && !state.checks.keys().any(|k| k.starts_with("watch:")) {
+                start_watching(state, at, &mut commands);
+            }
+        }
+        Event::MeasureRequested { check, number, gate } => {
+            commands.extend(docs::check_effect(state, check, *number, *gate).map(Command::Effect));
+        }
+        Event::Measured { check, gate, .. } => {
+            measure_again(state, check, *gate, at, &mut commands)
+        }
+        Event::Promoted => {
+            commands.push(to_lane(id, state, &lane::Input::Promoted { rollout: id.id.clone() }))
+        }
+        Event::Aborting { .. } => {
+            commands.push(Command::Forget { key: docs::stage_key(state) });
+        }
+        Event::Ended { outcome } => {
+            let left = if state.stage == Stage::Ended && state.superseded_while_blocked() {
+                state.canary
+            } else {
+                0
+            };
+            let input = lane::Input::Ended { rollout: id.id.clone(), outcome: *outcome, left };
+            commands.push(to_lane(id, state, &input));
+        }
+        Event::Staged
+        | Event::CapacityReady { .. }
+        | Event::PreviewMoved { .. }
+        | Event::TrafficApplied { .. }
+        | Event::CheckDecided { .. }
+        | Event::RunEnded { .. }
+        | Event::StepEnded { .. }
+        | Event::FullPromotion { .. }
+        | Event::Baked { .. }
+        | Event::Paused { .. }
+        | Event::Resumed { .. }
+        | Event::Superseded { .. }
+        | Event::TrafficReturned
+        | Event::Drained { .. }
+        | Event::Held { .. }
+        | Event::Unheld
+        | Event::FallbackApplied { .. } => {}
+    }
+    overtaken(state, event, &mut commands);
+    tell_release(id, state, event, &mut commands);
+    commands
+}
+
+/// A document that is followed by a newer one need not arrive any more.
+fn overtaken(state: &State, event: &Event, commands: &mut Vec<Command>) {
+    let (what, seq, last) = match event {
+        Event::CapacityWanted { seq, .. } => ("capacity", *seq, state.overtaken_capacity),
+        Event::TrafficWanted { seq, .. } => ("traffic", *seq, state.overtaken_traffic),
+        _ => return,
+    };
+    if last > 0 && last != seq {
+        commands.insert(0, Command::Forget { key: docs::document_key(what, last, 0) });
+    }
+}
+
+fn start_watching(state: &State, at: Timestamp, commands: &mut Vec<Command>) {
+    for name in state.watching() {
+        let Some(check) = state.check(name) else { continue };
+        if docs::check_effect(state, name, 1, false).is_some() {
+            let key = check_key(name, false);
+            commands.push(Command::SetTimer { key, due: at.plus(check.interval_ms) });
+        }
+    }
+}
+
+fn measure_again(
+    state: &State,
+    check: &str,
+    gate: bool,
+    at: Timestamp,
+    commands: &mut Vec<Command>,
+) {
+    let Some(spec) = state.check(check) else { return };
+    let key = check_key(check, gate);
+    let failing = state.checks.get(&key).is_some_and(|c| c.errors > 0);
+    let wait = if failing { spec.interval_ms.min(ERROR_RETRY_MS) } else { spec.interval_ms };
+    let wanted = if gate { state.stage == Stage::Analysing } else { state.is_watched() };
+    if wanted {
+        commands.push(Command::SetTimer { key, due: at.plus(wait) });
+    }
+}
+
+fn to_lane(id: &StreamId, state: &State, input: &lane::Input) -> Command {
+    let to = StreamId::new(&id.project, "lane", &docs::lane(state));
+    Command::Send { to, input: json!(input) }
+}
+
+/// The release goes on as soon as all traffic is on it, or stops as soon as it has been taken back.
+fn tell_release(id: &StreamId, state: &State, event: &Event, commands: &mut Vec<Command>) {
+    let outcome = match event {
+        Event::Promoted => Outcome::Promoted,
+        Event::Ended { outcome } => *outcome,
+        _ => return,
+    };
+    let Some(start) = &state.start else { return };
+    let Some(stream) = &start.proposal.release_stream else { return };
+    let input = release::Input::RolloutEnded {
+        environment: start.proposal.environment.name.clone(),
+        rollout: id.id.clone(),
+        outcome,
+    };
+    let to = StreamId::new(&id.project, "release", stream);
+    commands.push(Command::Send { to, input: json!(input) });
+}
