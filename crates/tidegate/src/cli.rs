@@ -153,9 +153,6 @@ pub(crate) enum Verb {
     /// Becomes an instance (a role; started by the shim)
     #[command(hide = true)]
     ExecInstance(RoleArgs),
-    /// The example service (a role; started by the demo)
-    #[command(hide = true)]
-    DemoService(RoleArgs),
 }
 
 /// `init`

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tidegate_core::spec::{EnvironmentSpec, ProjectSpec, ServiceSpec};
+use tidegate_syntax::diagnostic::{Style, error_document, render_all};
 use tidegate_syntax::{Diagnostic, Project, ProjectInput};
 use tidegate_wire::error::ErrorBody;
 
@@ -94,14 +95,14 @@ fn mistakes(diagnostics: &[Diagnostic]) -> Failure {
         errors: vec![Report {
             body: ErrorBody::new("TG-0000", "the project file has mistakes", ""),
             rendered: Some(render(diagnostics)),
-            document: Some(tidegate_syntax::error_document(diagnostics)),
+            document: Some(error_document(diagnostics)),
         }],
     }
 }
 
 /// Diagnostics as a person reads them.
 pub(crate) fn render(diagnostics: &[Diagnostic]) -> String {
-    tidegate_syntax::render_all(diagnostics, tidegate_syntax::Style::Coloured)
+    render_all(diagnostics, Style::Coloured)
 }
 
 /// What looking and steering verbs need of the file. They work also with a file that has mistakes:

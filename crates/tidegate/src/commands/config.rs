@@ -3,17 +3,17 @@
 use super::Context;
 use crate::cli::Output;
 use crate::exit::{Exit, Failure};
-use crate::project;
+use crate::{documents, project};
 
 /// Prints it.
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let loaded = project::load(&context.common)?;
     match context.printer.output {
         Output::Text => {
-            context.printer.raw(tidegate_syntax::config_text(&loaded.project).as_bytes());
+            context.printer.raw(tidegate_syntax::config(&loaded.project).as_bytes());
         }
         Output::Json | Output::Jsonl => {
-            context.printer.document(&tidegate_syntax::config_json(&loaded.project));
+            context.printer.document(&documents::with_kind("Config", loaded.spec()));
         }
     }
     Ok(Exit::Done)

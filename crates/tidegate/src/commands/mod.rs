@@ -119,9 +119,8 @@ pub(crate) fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Completions(args) => completions::run(context, &args),
         Verb::Engine(args) => roles::engine(context, &args),
         Verb::Host(_) => roles::host(context),
-        Verb::Shim(args) => roles::shim(&args),
+        Verb::Shim(args) => Err(roles::misused("shim", &args)),
         Verb::Switch(_) => roles::switch(context),
-        Verb::ExecInstance(args) => roles::exec_instance(&args),
-        Verb::DemoService(args) => roles::demo_service(&args),
+        Verb::ExecInstance(args) => Err(roles::misused("exec-instance", &args)),
     }
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use tidegate_core::Digest;
-use tidegate_core::plan::Plan;
+use tidegate_core::plan::{Plan, StableRef};
 use tidegate_core::spec::{EnvironmentSpec, ProjectSpec, ReleaseRef, ServiceSpec};
-use tidegate_wire::api::{ReleaseAccepted, ReleaseRequest, VersionRef};
+use tidegate_wire::api::{ReleaseAccepted, ReleaseRequest};
 use tidegate_wire::home::Home;
 
 use super::{Context, block_on, plan};
@@ -63,12 +63,13 @@ impl<'a> Prepared<'a> {
     /// If the home cannot be read.
     pub(super) fn plan(&self, spec: &ProjectSpec, home: &Home) -> Result<Plan, Failure> {
         let status = block_on(async { Source::open(home).await?.status(home, &[]).await })?;
-        let stable = |environment: &str| -> Option<VersionRef> {
+        let stable = |environment: &str| -> Option<StableRef> {
             status
                 .environments
                 .iter()
                 .find(|lane| lane.name == environment && lane.service == self.service.name)
                 .and_then(|lane| lane.stable.clone())
+                .map(|stable| StableRef { version: stable.version, digest: stable.digest })
         };
         Ok(plan::make(spec, &self.names(), &self.service.name, &self.release, &stable))
     }
