@@ -14,7 +14,7 @@ use crate::{api, home, wiring};
 /// Drives the home until there is nothing to do.
 pub(crate) fn engine(context: &Context, args: &EngineArgs) -> Result<Exit, Failure> {
     // Fails only for a process that leads its group: then somebody has detached it already.
-    drop(rustix::process::setsid());
+    let _ = rustix::process::setsid();
     log();
     let home = named_home(context)?;
     home::prepare(&home)?;
