@@ -125,6 +125,8 @@ codes! {
     NotInThisVersion = 50, "not in this version";
     /// The same entry twice in a list.
     Twice = 51, "listed twice";
+    /// A canary that goes from nothing to all requests at once.
+    NoShare = 52, "canary takes no share of the requests";
 }
 
 impl std::fmt::Display for Code {

@@ -24,9 +24,9 @@ pub(crate) fn nearest<'a>(
             continue;
         }
         let distance = distance(&word, &simple);
-        // Half of a word may not be wrong.
+        // No more than a third of a word may be wrong.
         if distance <= allowed
-            && distance * 2 <= word.len().max(simple.len())
+            && distance * 3 <= word.len().max(simple.len())
             && best.is_none_or(|(d, _)| distance < d)
         {
             best = Some((distance, candidate));

@@ -9,6 +9,9 @@ const MAX_LINE: usize = 2_000;
 /// Places further apart than this many bytes are shown as pieces of their own.
 const MAX_PIECE: usize = 32 * 1024;
 
+/// Columns; longer lines are cut around the place.
+const WIDTH: usize = 100;
+
 /// How to write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Style {
@@ -41,6 +44,10 @@ pub fn render(diagnostic: &Diagnostic, style: Style) -> String {
     };
     let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.to_string());
     let mut group = Group::with_title(title).elements(places(&diagnostic.labels));
+    for label in diagnostic.labels.iter().filter(|label| !visible(label) && !label.text.is_empty())
+    {
+        group = group.element(Level::NOTE.no_name().message(label.text.as_str()));
+    }
     for note in &diagnostic.notes {
         group = group.element(Level::NOTE.no_name().message(note.as_str()));
     }
@@ -51,7 +58,7 @@ pub fn render(diagnostic: &Diagnostic, style: Style) -> String {
         Style::Plain => Renderer::plain(),
         Style::Coloured => Renderer::styled(),
     };
-    let mut text = without_spacers(&renderer.render(&[group]));
+    let mut text = without_spacers(&renderer.term_width(WIDTH).render(&[group]));
     text.push('\n');
     text
 }
@@ -79,6 +86,12 @@ fn near(first: &Label, other: &Label) -> bool {
         || first == other
 }
 
+/// Whether the line of a label is shown.
+fn visible(label: &Label) -> bool {
+    let line = label.place.source().line_range(label.place.line());
+    !line.is_empty() && line.len() <= MAX_LINE
+}
+
 fn too_long(label: &Label) -> bool {
     label.place.source().line_range(label.place.line()).len() > MAX_LINE
 }
@@ -91,7 +104,7 @@ fn piece<'a>(first: &'a Label, labels: &[&'a Label]) -> Element<'a> {
     let to = lines.max().unwrap_or(1);
     let range = source.line_range(from).start..source.line_range(to).end;
     let text = source.text().get(range.clone()).unwrap_or_default();
-    if too_long(first) || text.is_empty() {
+    if !visible(first) {
         return Origin::path(first.place.file())
             .line(first.place.line())
             .char_column(first.place.column())

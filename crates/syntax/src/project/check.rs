@@ -369,6 +369,9 @@ fn traps(view: View<'_>, context: &mut Context<'_>) -> bool {
     let (Some(count), Some(limit)) = (count, limit) else {
         return false;
     };
+    if count == 0 {
+        return false;
+    }
     let mut good = true;
     if view.written("count").is_some() && count <= limit {
         let diagnostic = Diagnostic::error(Code::NeverFails, "check can never fail")

@@ -2,7 +2,7 @@
 
 use tidegate_core::spec::Unsupported;
 
-use crate::diagnostic::{Code, Diagnostic, Sink};
+use crate::diagnostic::{Code, Diagnostic, Sink, shown};
 use crate::source::{Sources, Span};
 
 use super::ProjectInput;
@@ -91,14 +91,23 @@ impl<'a> Context<'a> {
             let label = "nothing uses it, so no release is refused";
             return self.say_unsupported(&missing, label.to_owned());
         }
-        let label = format!("releases to {} are refused for it", environments.join(", "));
+        let label = format!("releases to {} are refused for it", listed(&environments));
         self.push_unsupported(missing, environments, Vec::new(), &label);
     }
 
     /// Something that this build cannot do, in releases of this service.
     pub(crate) fn unsupported_for(&mut self, missing: Missing, service: &str) {
-        let label = format!("releases of {service} are refused for it");
-        self.push_unsupported(missing, Vec::new(), vec![service.to_owned()], &label);
+        self.unsupported_for_all(missing, vec![service.to_owned()]);
+    }
+
+    /// Something that this build cannot do, in releases of these services; all if there are none.
+    pub(crate) fn unsupported_for_all(&mut self, missing: Missing, services: Vec<String>) {
+        let label = if services.is_empty() {
+            "every release is refused for it".to_owned()
+        } else {
+            format!("releases of {} are refused for it", listed(&services))
+        };
+        self.push_unsupported(missing, Vec::new(), services, &label);
     }
 
     fn push_unsupported(
@@ -123,5 +132,15 @@ impl<'a> Context<'a> {
             .at(self.sources, missing.span, label)
             .fix_if(missing.hint.clone());
         self.sink.push(diagnostic);
+    }
+}
+
+/// The first of many names, so that a message stays short.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 6;
+    let first: Vec<String> = names.iter().take(MOST).map(|name| shown(name)).collect();
+    match names.len().saturating_sub(MOST) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }

@@ -151,9 +151,12 @@ fn spec(root: View<'_>, mut context: Context<'_>) -> ProjectSpec {
     let strategies = strategy::strategies(root, &checks, context);
     let services = service::services(root, context);
     let environments = environment::environments(root, &strategies, context);
-    names::unused(root, context);
     people::unsupported(root, context);
     lanes::distinct(root, context);
+    // Behind a mistyped name everything looks unused.
+    if !context.sink.has_errors() {
+        names::unused(root, context);
+    }
     let used = |check: &check::Mapped| match &check.kind {
         Ok(spec) => Some(spec.clone()),
         Err(_) => None,
@@ -179,7 +182,9 @@ fn sections_present(root: View<'_>, context: &mut Context<'_>) {
     ];
     for (section, example) in sections {
         let there = root.get(section).is_some_and(|node| !node.entries().is_empty());
-        let wrong = root.get(section).is_some_and(|node| node.as_scalar().is_some());
+        // Something else than a mapping has been diagnosed as such.
+        let wrong =
+            root.get(section).is_some_and(|node| !matches!(node.value, crate::yaml::Value::Map(_)));
         if !there && !wrong {
             let diagnostic = Diagnostic::error(Code::MissingKey, format!("no {section}"))
                 .at(context.sources, root.key_span(section), "a project needs at least one")

@@ -87,7 +87,9 @@ fn cycle(
     let spans = path.iter().filter_map(|name| known.get(name)?.value.get("needs"));
     let mut circle: Vec<String> = path.iter().map(|name| shown(name)).collect();
     circle.extend(circle.first().cloned());
-    let mut diagnostic = Diagnostic::error(Code::Cycle, "environments need each other");
+    let message =
+        if path.len() == 1 { "environment needs itself" } else { "environments need each other" };
+    let mut diagnostic = Diagnostic::error(Code::Cycle, message);
     for (index, node) in spans.enumerate() {
         diagnostic = if index == 0 {
             diagnostic.at(context.sources, node.span, "the circle starts here")

@@ -105,7 +105,11 @@ pub(super) fn unsupported(root: View<'_>, context: &mut Context<'_>) {
         .at(context.sources, at, "nobody is asked yet, so no release is refused");
         context.sink.push(diagnostic);
     } else {
-        let missing = Missing::new("approvals by people are not in this version", at, None);
+        let missing = Missing::new(
+            "approvals by people are not in this version",
+            at,
+            Some("remove `requiredReviewers`"),
+        );
         context.unsupported_in(missing, touched(root, &asked));
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn check(view: View<'_>, people: View<'_>, context: &mut Context<'_>)
     if able > 0 && wanted > able {
         context.error(
             Code::Range,
-            format!("{wanted} reviewers are required and {able} people are known"),
+            format!("{wanted} reviewers are required, and only {able} can approve"),
             reviewers.span("count"),
             "can never be reached",
             "lower the count, or add people under `people`",

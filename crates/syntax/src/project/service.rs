@@ -155,24 +155,18 @@ pub(super) fn services(root: View<'_>, context: &mut Context<'_>) -> Vec<Service
             root.key_span("compose"),
             Some("give each service an `artifact` and a `command`"),
         );
-        compose_unsupported(missing, without, context);
+        // It touches the services that have nothing else to run from; all where that is none.
+        context.unsupported_for_all(missing, without);
     }
     entries.iter().filter_map(|entry| service(entry, !compose.is_empty(), context)).collect()
-}
-
-/// Compose touches the services that have nothing else to run from; all where that is none.
-fn compose_unsupported(missing: Missing, services: Vec<String>, context: &mut Context<'_>) {
-    if services.is_empty() {
-        return context.unsupported_everywhere(missing.text, missing.span, missing.hint);
-    }
-    for service in services {
-        context.unsupported_for(missing.clone(), &service);
-    }
 }
 
 fn service(entry: &Entry, composed: bool, context: &mut Context<'_>) -> Option<ServiceSpec> {
     let view = View::new(&entry.value);
     let name = &*entry.key;
+    if !matches!(entry.value.value, Value::Map(_)) {
+        return None;
+    }
     container_words(name, view, context);
     let env = env(view.entries("env"), context);
     for value in view.entries("env") {
@@ -269,7 +263,8 @@ fn artifact(
     }
     placeholder::check(node, placeholder::ARTIFACT, context);
     let path = node.as_text()?;
-    if !path.contains("{version}") {
+    // Other braces are a mistake of their own.
+    if !path.contains('{') && leaf::is_text(node) {
         context.warning(
             Code::ArtifactWithoutVersion,
             "artifact without {version}",

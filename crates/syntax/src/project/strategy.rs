@@ -313,7 +313,7 @@ fn no_weight_to_pause(view: View<'_>, steps: &[Step], context: &mut Context<'_>)
     let tried = view.items("steps").iter().any(|node| node.get("setWeight").is_some());
     if !shares && !tried && !steps.is_empty() {
         context.warning(
-            Code::WeightSame,
+            Code::NoShare,
             "canary takes no share of the requests",
             view.key_span("steps"),
             "goes from nothing to all at once",

@@ -35,7 +35,7 @@ impl Shape {
             Self::Command => "a list of a program and its arguments".to_owned(),
             Self::List(..) => "a list".to_owned(),
             Self::Map(..) => "a mapping".to_owned(),
-            Self::Object(object) => format!("a mapping ({})", object.name),
+            Self::Object(_) => "a mapping".to_owned(),
             Self::Either(shapes) => {
                 shapes.iter().map(|shape| shape.what()).collect::<Vec<_>>().join(", or ")
             }
@@ -50,8 +50,8 @@ impl Checker<'_> {
         if node.is_null() && !matches!(shape, Shape::Any) {
             let trouble = Trouble::new(format!("{subject} has no value"), empty_value().label);
             let fix = match shape {
-                Shape::Object(object) if !object.fields.iter().any(|f| f.required) => {
-                    format!("write `{{}}` for {} without settings, or remove the key", object.name)
+                Shape::Object(_) | Shape::Map(..) => {
+                    "write its keys below it, or `{}` if there are none".to_owned()
                 }
                 _ => format!("write {}, or remove the key", shape.what()),
             };
@@ -120,7 +120,8 @@ impl Checker<'_> {
         }
         let message = format!("{subject} cannot be `{}`", shown(text));
         let trouble = Trouble::new(message, format!("one of {}", words.join(", ")));
-        let trouble = match nearest(text, words.iter().copied()) {
+        let meant = nearest(text, words.iter().copied()).or_else(|| part_of(text, words));
+        let trouble = match meant {
             Some(word) => trouble.fix(format!("did you mean `{word}`?")),
             None => trouble,
         };
@@ -175,6 +176,15 @@ impl Checker<'_> {
                     Some(text) => trouble.fix(format!("write `{}` without brackets", shown(text))),
                     None => trouble,
                 }
+            }
+            (Shape::Object(object), Value::Scalar(scalar)) => match object.fields {
+                [only] => {
+                    trouble.fix(format!("write `{{ {}: {} }}`", only.key, shown(&scalar.text)))
+                }
+                _ => trouble.fix(format!("write `{}`", example(shape))),
+            },
+            (Shape::Object(_) | Shape::Map(..), Value::List(_)) => {
+                trouble.fix(format!("write `{}`", example(shape)))
             }
             (Shape::Leaf(_), Value::Map(entries)) if placeholder_like(entries) => {
                 trouble.fix("text that starts with a brace needs quotes, as in \"{address}\"")
@@ -235,8 +245,10 @@ impl Checker<'_> {
         let keys = object.one_of.join(", ");
         match present.as_slice() {
             [_] => {}
+            // An unknown key was most likely meant to be one of them.
+            [] if node.entries().iter().any(|entry| object.field(&entry.key).is_none()) => {}
             [] => {
-                let trouble = Trouble::new(format!("{subject} says not what it is"), "")
+                let trouble = Trouble::new(format!("{subject} does not say what it is"), "")
                     .fix(format!("add exactly one of {keys}"));
                 self.trouble(Code::ExactlyOne, &trouble, node.span);
             }
@@ -255,7 +267,7 @@ impl Checker<'_> {
 
     fn unknown(&mut self, entry: &Entry, object: &Object) {
         let known = || object.fields.iter().map(|field| field.key);
-        let meant = nearest(&entry.key, known());
+        let meant = nearest(&entry.key, known()).or_else(|| other_word(&entry.key, object));
         let diagnostic = Diagnostic::error(
             Code::UnknownKey,
             format!("unknown key `{}`", shown(&entry.key)),
@@ -268,6 +280,59 @@ impl Checker<'_> {
                 .fix("remove it"),
         });
     }
+}
+
+/// How a value of a shape may look.
+fn example(shape: Shape) -> String {
+    match shape {
+        Shape::Leaf(leaf) if leaf.code == Code::FormatVersion => "1".to_owned(),
+        Shape::Leaf(_) | Shape::Any => "…".to_owned(),
+        Shape::Word(words) => words.first().copied().unwrap_or_default().to_owned(),
+        Shape::Command => "[./program, argument]".to_owned(),
+        Shape::List(inner, _) => format!("[{}]", example(*inner)),
+        Shape::Map(_, inner) => format!("{{ NAME: {} }}", example(*inner)),
+        Shape::Object(object) => {
+            let required = object.fields.iter().find(|field| field.required);
+            let key = object.one_of.first().copied();
+            let key = key.or(required.or(object.fields.first()).map(|field| field.key));
+            format!("{{ {}: … }}", key.unwrap_or_default())
+        }
+        Shape::Either(shapes) => shapes.first().map_or_else(String::new, |shape| example(*shape)),
+    }
+}
+
+/// The key of this format for a word of another tool.
+fn other_word(key: &str, object: &Object) -> Option<&'static str> {
+    const WORDS: [(&str, &str); 18] = [
+        ("replicas", "instances"),
+        ("scale", "instances"),
+        ("environment", "env"),
+        ("limits", "resources"),
+        ("healthcheck", "probes"),
+        ("cpu", "cpus"),
+        ("domain", "routes"),
+        ("depends_on", "needs"),
+        ("cmd", "command"),
+        ("entrypoint", "command"),
+        ("weight", "setWeight"),
+        ("wait", "pause"),
+        ("interval", "periodSeconds"),
+        ("period", "periodSeconds"),
+        ("timeout", "timeoutSeconds"),
+        ("initialDelay", "initialDelaySeconds"),
+        ("retries", "failureThreshold"),
+        ("threshold", "limit"),
+    ];
+    let known = WORDS.iter().filter(|(word, _)| *word == key).map(|(_, meant)| *meant);
+    known.into_iter().find(|meant| object.field(meant).is_some())
+}
+
+/// A word that contains the text or is its beginning: `TERM`, `Monday`.
+fn part_of<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
+    if text.len() < 3 || text.len() > 40 {
+        return None;
+    }
+    words.iter().copied().find(|word| word.ends_with(text) || text.starts_with(word))
 }
 
 /// `{address}` without quotes is a mapping with a key that has no value.

@@ -66,29 +66,15 @@ pub(crate) static ANY_SCALAR: Leaf = leaf(
 );
 pub(crate) static NAME: Leaf =
     leaf("a name", &["string"], Some("^[A-Za-z][A-Za-z0-9_-]{0,62}$"), Code::Name, |s| {
-        name(&s.text, "letters, digits, `-` and `_`, a letter first", |c| {
-            c.is_ascii_alphanumeric() || matches!(c, '-' | '_')
-        })
+        name(&s.text)
     });
 pub(crate) static VARIABLE: Leaf = leaf(
     "the name of a variable",
     &["string"],
     Some("^[A-Za-z_][A-Za-z0-9_]{0,127}$"),
     Code::Name,
-    |s| {
-        name(s.text.strip_prefix('_').map_or(&s.text, |_| "v"), VARIABLE_RULE, |c| {
-            c.is_ascii_alphanumeric() || c == '_'
-        })
-        .and_then(|()| {
-            if s.text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-                Ok(())
-            } else {
-                Err(Trouble::new(format!("`{}` is not a name", shown(&s.text)), VARIABLE_RULE))
-            }
-        })
-    },
+    |s| variable(&s.text),
 );
-const VARIABLE_RULE: &str = "letters, digits and `_`, a digit not first";
 pub(crate) static HOST: Leaf = leaf(
     "a host name",
     &["string"],
@@ -221,24 +207,35 @@ pub(crate) fn kind_name(scalar: &Scalar) -> &'static str {
     }
 }
 
-/// A name's rule: `allowed` characters, a letter first, at most 63.
-fn name(text: &str, rule: &str, allowed: fn(char) -> bool) -> Result<(), Trouble> {
-    let good = text.chars().next().is_some_and(|c| c.is_ascii_alphabetic())
-        && text.len() <= 63
-        && text.chars().all(allowed);
-    if good {
+/// Letters, digits, `-` and `_`, a letter first, at most 63.
+fn name(text: &str) -> Result<(), Trouble> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let letter_first = text.starts_with(|c: char| c.is_ascii_alphabetic());
+    if letter_first && text.len() <= 63 && text.chars().all(allowed) {
         return Ok(());
     }
-    let mended: String = text
-        .chars()
-        .map(|c| if allowed(c) { c } else { '-' })
-        .skip_while(|c| !c.is_ascii_alphabetic())
-        .take(63)
-        .collect();
     let trouble = Trouble::new(
         format!("`{}` is not a name", shown(text)),
-        format!("a name has {rule}, at most 63 of them"),
+        "a letter, then letters, digits, `-` and `_`, at most 63",
     );
+    let letters = text.chars().map(|c| if allowed(c) { c } else { '-' });
+    let mended: String = letters.skip_while(|c| !c.is_ascii_alphabetic()).take(63).collect();
+    Err(if mended.is_empty() { trouble } else { trouble.fix(format!("write `{mended}`")) })
+}
+
+/// Letters, digits and `_`, no digit first, at most 128.
+fn variable(text: &str) -> Result<(), Trouble> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let digit_first = text.starts_with(|c: char| c.is_ascii_digit());
+    if !text.is_empty() && !digit_first && text.len() <= 128 && text.chars().all(allowed) {
+        return Ok(());
+    }
+    let trouble = Trouble::new(
+        format!("`{}` is not the name of a variable", shown(text)),
+        "letters, digits and `_`, no digit first",
+    );
+    let letters = text.chars().map(|c| if allowed(c) { c } else { '_' });
+    let mended: String = letters.skip_while(char::is_ascii_digit).take(128).collect();
     Err(if mended.is_empty() { trouble } else { trouble.fix(format!("write `{mended}`")) })
 }
 
@@ -296,7 +293,6 @@ fn duration_fix(number: &str, unit: &str, after: &str) -> String {
         "min" | "mins" | "minute" | "minutes" => Some("m"),
         "hr" | "hrs" | "hour" | "hours" => Some("h"),
         "day" | "days" => Some("d"),
-        "s" | "m" | "h" | "d" | "ms" => Some("x").and(None),
         _ => None,
     };
     match known {
@@ -322,16 +318,19 @@ pub(crate) fn size(scalar: &Scalar) -> Result<u64, Trouble> {
     if let Some(value) = value.filter(|value| *value > 0) {
         return Ok(value);
     }
+    let trouble = Trouble::new(
+        format!("`{}` is not a size", shown(text)),
+        "a whole number with KiB, MiB, GiB, kB, MB or GB",
+    );
+    if unit.starts_with('.') {
+        return Err(trouble.fix("use a whole number of a smaller unit, as in `1536MiB`"));
+    }
     let meant = match unit.trim().to_ascii_lowercase().as_str() {
         "k" | "ki" | "kib" => "KiB",
         "g" | "gi" | "gib" | "gb" => "GiB",
         _ => "MiB",
     };
-    Err(Trouble::new(
-        format!("`{}` is not a size", shown(text)),
-        "a whole number with KiB, MiB, GiB, kB, MB or GB",
-    )
-    .fix(format!("write `{shown_number}{meant}`")))
+    Err(trouble.fix(format!("write `{shown_number}{meant}`")))
 }
 
 /// Basis points, in tenths of a percent: `10`, `2.5`, `10%`.
@@ -561,4 +560,9 @@ fn zone(text: &str) -> Result<(), Trouble> {
         Some("UTC" | "GMT" | "Zulu") => trouble.fix("write `UTC`"),
         Some(_) | None => trouble.fix("write area and place, as in `Europe/Berlin`"),
     })
+}
+
+/// Whether a node is text and nothing else.
+pub(crate) fn is_text(node: &crate::yaml::Node) -> bool {
+    node.as_scalar().is_some_and(|scalar| scalar.kind() == Kind::Text)
 }

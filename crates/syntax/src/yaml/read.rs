@@ -394,6 +394,14 @@ impl Builder<'_> {
     fn syntax(&mut self, error: &ScanError) {
         let length = self.source.text().len();
         let start = self.offsets.byte(error.marker().index(), length);
+        // At the end of the file there is nothing to point at; its last character is.
+        let start = match self.source.text().get(start..) {
+            Some(rest) if rest.trim().is_empty() => {
+                let text = self.source.text().trim_end();
+                text.char_indices().next_back().map_or(0, |(at, _)| at)
+            }
+            Some(_) | None => start,
+        };
         let span = Span { file: self.file, start, end: (start + 1).min(length) };
         if error.info() == "recursion limit exceeded" {
             let _ = self.too_deep(span);

@@ -3,7 +3,9 @@
 use super::{Kind, Node, Scalar, Value};
 
 /// Lines up to this length hold a whole list or mapping of plain values.
-const WIDTH: usize = 100;
+const WIDTH: usize = 90;
+/// Levels that stand on one line at most.
+const MAX_FLOW: usize = 3;
 
 /// The tree as block style, small pieces in flow style. Reading it gives the same tree.
 pub(crate) fn write(node: &Node) -> String {
@@ -34,7 +36,7 @@ fn block(node: &Node, indent: usize, text: &mut String) {
             for item in items.iter() {
                 push_indent(indent, text);
                 text.push('-');
-                value(item, indent, text);
+                self::item(item, indent, text);
             }
         }
         Value::Scalar(_) => {}
@@ -44,7 +46,7 @@ fn block(node: &Node, indent: usize, text: &mut String) {
 /// What stands behind a colon or a dash.
 fn value(node: &Node, indent: usize, text: &mut String) {
     let one_line = flow(node);
-    let small = one_line.len() + indent < WIDTH && node.extent.height <= 2 && indent > 0;
+    let small = one_line.len() + indent < WIDTH && node.extent.height <= MAX_FLOW && indent > 0;
     if node.as_scalar().is_some() || small || one_line == "{}" || one_line == "[]" {
         text.push(' ');
         text.push_str(&one_line);
@@ -52,6 +54,18 @@ fn value(node: &Node, indent: usize, text: &mut String) {
     } else {
         text.push('\n');
         block(node, indent + 2, text);
+    }
+}
+
+/// An item of a list: a mapping starts on the line of the dash.
+fn item(node: &Node, indent: usize, text: &mut String) {
+    let before = text.len();
+    value(node, indent, text);
+    let entry = "\n".to_owned() + &" ".repeat(indent + 2);
+    if matches!(node.value, Value::Map(_))
+        && text.get(before..).is_some_and(|t| t.starts_with(&entry))
+    {
+        text.replace_range(before..before + entry.len(), " ");
     }
 }
 
