@@ -87,22 +87,30 @@ fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(fd)
 }
 
-/// The process of a `.pid` file, if it lives and was started with `role` as its first argument and
-/// `home` among the others (so that a number from before a reboot means nothing).
+/// The process of a `.pid` file, if it lives and was started with one of `roles` among its arguments
+/// and with `home` there or in its environment (so that a number from before a reboot means
+/// nothing).
 pub(crate) fn of_pid_file(
     path: &std::path::Path,
-    role: &str,
+    roles: &[&str],
     home: &std::path::Path,
 ) -> Option<Process> {
     let pid: i32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
     let process = Process::open(ProcessId::of(pid)?)?;
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let mut arguments = line.split(|b| *b == 0).skip(1);
-    let is_role = arguments.any(|a| a == role.as_bytes());
-    let names_home = line
-        .split(|b| *b == 0)
-        .any(|a| a == std::os::unix::ffi::OsStrExt::as_bytes(home.as_os_str()));
+    let is_role = line.split(|b| *b == 0).skip(1).any(|a| roles.iter().any(|r| a == r.as_bytes()));
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let home = home.canonicalize().ok()?;
+    let names_home = line.split(|b| *b == 0).any(|a| is_folder(a, b"--home=", &home))
+        || environment.split(|b| *b == 0).any(|a| is_folder(a, b"TIDEGATE_HOME=", &home));
     (is_role && names_home && !process.is_over()).then_some(process)
+}
+
+/// Whether a word, without a prefix that it may have, names this folder.
+fn is_folder(word: &[u8], prefix: &[u8], folder: &std::path::Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::OsStr::from_bytes(word.strip_prefix(prefix).unwrap_or(word));
+    std::path::Path::new(path).canonicalize().is_ok_and(|path| path == folder)
 }
 
 /// Identity of the machine's run; changes with every start of the machine.

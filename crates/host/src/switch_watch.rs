@@ -38,13 +38,20 @@ pub(crate) async fn watch(host: Arc<Host>, arguments: Vec<OsString>) {
     let home = host.config.home.clone();
     loop {
         let started = Instant::now();
-        let running = match of_pid_file(&home.pid("switch"), "switch", home.root()) {
+        let mut fresh = false;
+        let running = match of_pid_file(&home.pid("switch"), &["switch"], home.root()) {
             Some(running) => Ok(running),
-            None => spawn(&host, "switch", &arguments),
+            None => {
+                fresh = true;
+                spawn(&host, "switch", &arguments)
+            }
         };
         match running {
             Ok(running) => {
                 tracing::info!("the switch runs as process {}", running.id.pid);
+                if fresh {
+                    switch_link::tell_all(&host, true);
+                }
                 host.switch_started.notify_one();
                 running.ended().await;
                 switch_link::trouble(&host, "the switch has ended and is started again".to_owned());
@@ -69,10 +76,10 @@ pub(crate) async fn watch(host: Arc<Host>, arguments: Vec<OsString>) {
 /// Another switch than the one that has just ended.
 async fn other(host: &Host) -> Option<crate::process::Process> {
     let home = &host.config.home;
-    let found = of_pid_file(&home.pid("switch"), "switch", home.root());
+    let found = of_pid_file(&home.pid("switch"), &["switch"], home.root());
     if found.is_none() && home.socket("switch").exists() && !home.pid("switch").exists() {
         tokio::time::sleep(PID_FILE).await;
-        return of_pid_file(&home.pid("switch"), "switch", home.root());
+        return of_pid_file(&home.pid("switch"), &["switch"], home.root());
     }
     found
 }

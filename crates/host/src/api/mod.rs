@@ -149,11 +149,12 @@ fn check_command(
 
 /// Removes artifacts that nobody needs.
 fn sweep(host: &Host, also: Option<Digest>) {
+    let runs = host.runs.digests();
     let used: BTreeSet<Digest> = {
         let inner = host.inner();
         let docs = inner.state.lanes.values().flat_map(|lane| &lane.doc.versions);
         let slots = inner.slots.values().map(|slot| slot.capacity.digest.clone());
-        docs.map(|version| version.digest.clone()).chain(slots).chain(also).collect()
+        docs.map(|version| version.digest.clone()).chain(slots).chain(runs).chain(also).collect()
     };
     if let Err(e) = host.store.sweep(&used) {
         tracing::warn!("cannot remove old artifacts: {e}");
@@ -257,8 +258,7 @@ struct Observe {
 async fn observe(State(host): State<Arc<Host>>, Query(asked): Query<Observe>) -> Json<HostReport> {
     let mut revisions = host.revisions();
     let within = Duration::from_millis(asked.wait_ms).min(WAIT_MAX);
-    // `after` of a former life may be above everything: then the whole time is waited for, and the
-    // reader sees another life.
-    let _ = tokio::time::timeout(within, revisions.wait_for(|now| *now > asked.after)).await;
+    // An `after` above the revision is one of a former life: the answer shows this one at once.
+    let _ = tokio::time::timeout(within, revisions.wait_for(|now| *now != asked.after)).await;
     Json(host.report())
 }

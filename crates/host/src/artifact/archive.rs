@@ -82,15 +82,18 @@ impl Reading<'_> {
             self.fold(&folder)?;
             self.sink.folder(&folder).map_err(|e| too_much(self.path, e))?;
         }
-        match kind {
-            EntryType::Directory => Ok(()),
-            EntryType::Regular | EntryType::Continuous => self.file(&name, entry),
-            EntryType::Symlink => self.link(&name, entry),
-            EntryType::Link => self.hard_link(&name, entry),
-            EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                Err(self.tree.refuse(&name, "is a device or pipe"))
-            }
-            _ => Err(self.tree.refuse(&name, "is of a kind that artifacts do not have")),
+        if folder {
+            Ok(())
+        } else if kind.is_file() || kind.is_contiguous() {
+            self.file(&name, entry)
+        } else if kind.is_symlink() {
+            self.link(&name, entry)
+        } else if kind.is_hard_link() {
+            self.hard_link(&name, entry)
+        } else if kind.is_character_special() || kind.is_block_special() || kind.is_fifo() {
+            Err(self.tree.refuse(&name, "is a device or pipe"))
+        } else {
+            Err(self.tree.refuse(&name, "is of a kind that artifacts do not have"))
         }
     }
 

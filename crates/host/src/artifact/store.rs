@@ -57,7 +57,11 @@ impl Store {
             ));
         }
         if self.has(digest) {
-            return Ok(());
+            // Asked for again: it counts as new when old ones are removed.
+            let folder = self.folder(digest);
+            let touched =
+                File::open(&folder).and_then(|f| f.set_modified(std::time::SystemTime::now()));
+            return touched.map_err(|e| Refusal::io("cannot use an artifact", show(&folder), &e));
         }
         let fresh = self.root.join(format!(".{}.{}", digest.short(), crate::process::random_id()));
         let staged = self.unpack(path, digest, &fresh);
@@ -73,7 +77,7 @@ impl Store {
             .create(fresh)
             .map_err(|e| Refusal::io("cannot make a folder for an artifact", show(fresh), &e))?;
         let mut disk = Disk { root: fresh.to_owned(), folders: Vec::new() };
-        let tree = read(path, &mut disk).map_err(refusal)?;
+        let tree = read(path, &mut disk).map_err(|e| refusal(&e))?;
         let found = tree.digest();
         if found != *digest {
             let body = ErrorBody::new(
@@ -170,8 +174,8 @@ fn show(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn refusal(e: ArtifactError) -> Refusal {
-    let fix = match &e {
+fn refusal(e: &ArtifactError) -> Refusal {
+    let fix = match e {
         ArtifactError::Io { source, path, .. } => {
             return Refusal::io("cannot stage the artifact", show(path), source);
         }

@@ -71,16 +71,26 @@ impl Tree {
 
     /// Adds a folder that may be there already. Returns the folders (parents first) that are new.
     pub(crate) fn add_folder(&mut self, name: &[u8]) -> Result<Vec<Vec<u8>>, ArtifactError> {
+        let new = self.add_parents(name)?;
+        match self.nodes.get(name) {
+            Some(Node::Folder) => Ok(new),
+            Some(Node::File { .. } | Node::Link { .. }) => Err(self.refuse(name, "is there twice")),
+            None => {
+                self.insert(name.to_owned(), Node::Folder)?;
+                Ok(new.into_iter().chain([name.to_owned()]).collect())
+            }
+        }
+    }
+
+    /// Adds the folders above `name`; see [`Tree::add_folder`].
+    pub(crate) fn add_parents(&mut self, name: &[u8]) -> Result<Vec<Vec<u8>>, ArtifactError> {
         let mut new = Vec::new();
-        for end in ends_of_parts(name) {
+        for end in name.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at) {
             let part = name.get(..end).unwrap_or_default();
             match self.nodes.get(part) {
                 Some(Node::Folder) => {}
-                Some(Node::File { .. } | Node::Link { .. }) if end < name.len() => {
-                    return Err(self.refuse(name, "lies beneath something that is not a folder"));
-                }
                 Some(Node::File { .. } | Node::Link { .. }) => {
-                    return Err(self.refuse(name, "is there twice"));
+                    return Err(self.refuse(name, "lies beneath something that is not a folder"));
                 }
                 None => {
                     self.insert(part.to_owned(), Node::Folder)?;
@@ -89,14 +99,6 @@ impl Tree {
             }
         }
         Ok(new)
-    }
-
-    /// Adds the folders above `name`; see [`Tree::add_folder`].
-    pub(crate) fn add_parents(&mut self, name: &[u8]) -> Result<Vec<Vec<u8>>, ArtifactError> {
-        match name.iter().rposition(|b| *b == b'/') {
-            Some(at) => self.add_folder(name.get(..at).unwrap_or_default()),
-            None => Ok(Vec::new()),
-        }
     }
 
     /// Adds a file or link under a name that is not there yet.
@@ -185,11 +187,6 @@ impl Tree {
         }
         if climbed > depth { out("is a link that leads out of the artifact") } else { Ok(()) }
     }
-}
-
-fn ends_of_parts(name: &[u8]) -> impl Iterator<Item = usize> + '_ {
-    let inner = name.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
-    inner.chain(std::iter::once(name.len()))
 }
 
 /// Copies a file's bytes and says how many they were and their SHA-256; stops above `most`.

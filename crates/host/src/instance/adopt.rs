@@ -59,6 +59,7 @@ async fn take_over(
     let mut view = View { restarts: file.restarts, ..View::default() };
     view.crash = file.crash.map(|text| (0, text));
     match &found {
+        Some(_) if !is_wanted => view.life = Life::Leaving(file.at),
         Some(running) if running.was_ready => view.life = Life::Ready(file.at),
         Some(_) => view.life = Life::Unready(file.at),
         None => {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::probe::{Aim, Judge, Turn, attempt, version_in};
 use super::start::{Running, folders};
-use super::{Life, SlotFile, command};
+use super::{At, Life, SlotFile, command};
 use crate::host::Host;
 use crate::state::files;
 
@@ -185,22 +185,30 @@ impl Health<'_> {
             if ready {
                 slot.view.probe = None;
             }
-            changed.then(|| SlotFile {
-                lane: slot.lane.clone(),
-                index: slot.index,
-                capacity: slot.capacity.clone(),
-                at,
-                ready,
-                restarts: slot.view.restarts,
-                crash: slot.view.crash.as_ref().map(|(_, text)| text.clone()),
-            })
+            changed
         });
-        let Some(Some(file)) = changed else { return };
-        let path = folders(self.host, self.name).root.join("slot.json");
-        // Only a hint for the host's next life: without it the probes are asked again.
-        if let Err(e) = files::replace_json(&path, &file, false) {
-            tracing::warn!("cannot write {}: {e}", path.display());
+        if changed == Some(true) {
+            remember(self.host, self.name, at, ready);
         }
+    }
+}
+
+/// Keeps for the host's next life whether an instance is ready. Only a hint: without it the probes
+/// are asked again.
+pub(super) fn remember(host: &Host, name: &str, at: At, ready: bool) {
+    let file = host.with_slot(name, |slot| SlotFile {
+        lane: slot.lane.clone(),
+        index: slot.index,
+        capacity: slot.capacity.clone(),
+        at,
+        ready,
+        restarts: slot.view.restarts,
+        crash: slot.view.crash.as_ref().map(|(_, text)| text.clone()),
+    });
+    let Some(file) = file else { return };
+    let path = folders(host, name).root.join("slot.json");
+    if let Err(e) = files::replace_json(&path, &file, false) {
+        tracing::warn!("cannot write {}: {e}", path.display());
     }
 }
 

@@ -204,6 +204,7 @@ pub(crate) async fn launch(
         if read.is_err() {
             if let Some(process) = &process {
                 process.signal(rustix::process::Signal::KILL);
+                process.ended().await;
             }
             return Err(format!("its shim did not start it within {} s", START_TIMEOUT.as_secs()));
         }

@@ -116,20 +116,24 @@ async fn live(
     wanted: &mut watch::Receiver<bool>,
 ) -> Outcome {
     let mut ready = running.was_ready;
+    let (up, unready) = (Life::Ready(running.at), Life::Unready(running.at));
     loop {
-        let (up, unready) = (Life::Ready(running.at), Life::Unready(running.at));
-        set_life(host, name, if ready { up.clone() } else { unready });
-        tokio::select! {
-            () = running.ended() => return ended(host, name, running).await,
-            why = health::watch(host, name, running, ready) => {
-                set_life(host, name, Life::Failing);
-                stop(running).await;
-                return Outcome::Failed(why);
+        // One that is not wanted (found by a new host) must not be shown as ready even once.
+        if *wanted.borrow() {
+            set_life(host, name, if ready { up.clone() } else { unready.clone() });
+            tokio::select! {
+                () = running.ended() => return ended(host, name, running).await,
+                why = health::watch(host, name, running, ready) => {
+                    set_life(host, name, Life::Failing);
+                    stop(running).await;
+                    return Outcome::Failed(why);
+                }
+                () = until(wanted, false) => {}
             }
-            () = until(wanted, false) => {}
+            ready = host.with_slot(name, |slot| slot.view.life == up).unwrap_or(false);
         }
-        ready = host.with_slot(name, |slot| slot.view.life == up).unwrap_or(false);
         set_life(host, name, Life::Leaving(running.at));
+        health::remember(host, name, running.at, false);
         tokio::select! {
             () = running.ended() => {
                 settled(running).await;

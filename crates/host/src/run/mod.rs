@@ -28,14 +28,15 @@ const GENERATION: u64 = 1;
 /// Between two looks at a shim that has not said anything yet.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Answers by effect, for those that are waited for.
-type Waiting = BTreeMap<String, watch::Receiver<Option<Result<RunEnded, Refusal>>>>;
+/// An answer that may not be there yet.
+type Answer = watch::Receiver<Option<Result<RunEnded, Refusal>>>;
 
 /// All one-shots of this host.
 #[derive(Debug)]
 pub(crate) struct Runs {
     root: PathBuf,
-    waiting: Mutex<Waiting>,
+    /// Those under way by effect, with the artifact that each uses.
+    waiting: Mutex<BTreeMap<String, (Digest, Answer)>>,
 }
 
 /// That an effect may have been started.
@@ -51,6 +52,12 @@ impl Runs {
         Self { root, waiting: Mutex::new(BTreeMap::new()) }
     }
 
+    /// Artifacts that are in use.
+    pub(crate) fn digests(&self) -> Vec<Digest> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.values().map(|(digest, _)| digest.clone()).collect()
+    }
+
     fn folder(&self, effect: &str) -> PathBuf {
         self.root.join(Digest::of(effect.as_bytes()).hex())
     }
@@ -61,10 +68,10 @@ pub(crate) async fn run(host: &Arc<Host>, asked: Run) -> Result<RunEnded, Refusa
     let mut answer = {
         let mut waiting = host.runs.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match waiting.get(&asked.effect) {
-            Some(answer) => answer.clone(),
+            Some((_, answer)) => answer.clone(),
             None => {
                 let (sender, receiver) = watch::channel(None);
-                waiting.insert(asked.effect.clone(), receiver.clone());
+                waiting.insert(asked.effect.clone(), (asked.digest.clone(), receiver.clone()));
                 let host = Arc::clone(host);
                 // Its own task: it goes on when the caller goes away.
                 tokio::spawn(async move {
@@ -130,7 +137,7 @@ fn answer(folders: &Folders, known: Known, secrets: &[Vec<u8>]) -> RunEnded {
     match known {
         Known::Ended(Ended { timed_out: true, .. }) => RunEnded::TimedOut { tail: tail() },
         Known::Ended(ended) => RunEnded::Exited {
-            status: ended.code.or(ended.signal.map(|s| 128 + s)).unwrap_or(-1),
+            status: ended.code.or_else(|| ended.signal.map(|s| 128 + s)).unwrap_or(-1),
             tail: tail(),
         },
         Known::NotStarted(why) => RunEnded::Exited { status: 127, tail: why },

@@ -52,7 +52,7 @@ pub fn shim(spec_path: &Path) -> ExitCode {
 }
 
 fn shim_inner(spec_path: &Path) -> io::Result<()> {
-    let folder = spec_path.parent().unwrap_or(Path::new("."));
+    let folder = spec_path.parent().unwrap_or_else(|| Path::new("."));
     let lock = File::options().write(true).create(true).truncate(false).open(lock_path(folder))?;
     // Waits for the shim of an earlier generation, if there is one on its way out.
     lock.lock()?;

@@ -4,4 +4,6 @@
 mod artifacts;
 mod fences;
 mod lives;
+mod runs;
+mod stops;
 mod support;
