@@ -68,12 +68,12 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
 
 /// `14:03:28` where the user is.
 pub(crate) fn local_hms(ms: u64) -> String {
-    timestamp(ms).to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string()
+    timestamp(ms).to_zoned_datetime(TimeZone::system()).strftime("%H:%M:%S").to_string()
 }
 
 /// `2026-07-01 14:03` where the user is.
 pub(crate) fn local_minute(ms: u64) -> String {
-    timestamp(ms).to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+    timestamp(ms).to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 /// `2026-07-01T14:03:28Z`.

@@ -219,7 +219,7 @@ pub(crate) fn environments<'a>(
                 })
                 .collect();
             match ends.as_slice() {
-                [only] => only,
+                [only] => *only,
                 [] => {
                     return Err(Failure::input("noEnvironment", "the project has no environment", "")
                         .fix("add one under `environments:`"));

@@ -2,7 +2,7 @@
 
 mod completions;
 mod config;
-pub(crate) mod demo;
+mod demo;
 mod doctor;
 mod explain;
 mod history;

@@ -26,11 +26,6 @@ impl Feed {
         Self { home: home.clone(), engine, seq }
     }
 
-    /// The last sequence that was given out.
-    pub(crate) fn seq(&self) -> u64 {
-        self.seq
-    }
-
     /// The engine, if it answered the last time.
     pub(crate) fn engine(&self) -> Option<&Engine> {
         self.engine.as_ref()
@@ -114,6 +109,6 @@ mod tests {
         let seen = |events: Vec<Event>| events.iter().map(|e| e.seq).collect::<Vec<_>>();
         assert_eq!(seen(feed.take(vec![event(2), event(5), event(4)])), [4, 5]);
         assert_eq!(seen(feed.take(vec![event(4), event(5), event(5), event(6)])), [6]);
-        assert_eq!(feed.seq(), 6);
+        assert_eq!(feed.seq, 6);
     }
 }

@@ -13,9 +13,9 @@ use tidegate_wire::home::Home;
 
 pub(crate) use feed::Feed;
 pub(crate) use interrupt::Interrupts;
-pub(crate) use target::{Release, Target, exit_of, reached};
+pub(crate) use target::{Release, Target, reached};
 
-use crate::cli::{Follow, Output, Until};
+use crate::cli::{Follow, Output};
 use crate::clock::{self, Deadline};
 use crate::exit::{Exit, Failure};
 use crate::output::live::{self, Live};
@@ -254,9 +254,4 @@ impl<'a> Following<'a> {
         }
         Ok(true)
     }
-}
-
-/// Follows until the end that a verb waits for.
-pub(crate) fn until_ended(follow: &Follow) -> Follow {
-    Follow { until: Until::Promoted, timeout: follow.timeout }
 }

@@ -38,19 +38,6 @@ pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", thousands(number), if number == 1 { one } else { many })
 }
 
-/// `250 ms`, `5 s`, `5 min`, `1 h`, `1 h 30 min`
-pub(crate) fn duration(ms: u64) -> String {
-    match ms {
-        0..1000 => format!("{ms} ms"),
-        1000..60_000 if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
-        1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        60_000..3_600_000 if ms.is_multiple_of(60_000) => format!("{} min", ms / 60_000),
-        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
-        _ if ms.is_multiple_of(3_600_000) => format!("{} h", ms / 3_600_000),
-        _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,7 +53,5 @@ mod tests {
         assert_eq!(share(0, 0), "–");
         assert_eq!(weight(12.5), "12.5 %");
         assert_eq!(weight(10.0), "10 %");
-        assert_eq!(duration(90_000), "1 min 30 s");
-        assert_eq!(duration(300_000), "5 min");
     }
 }

@@ -1,11 +1,13 @@
 //! `tidegate engine`: the driver of a home.
 
+use std::path::Path;
+
 use tidegate_core::Epoch;
 use tidegate_engine::shell::{self, Ended, ShellConfig, ShellError};
 use tidegate_engine::step::Fatal;
 use tidegate_wire::home::Home;
 
-use super::{VERSION, log, named_home};
+use super::{VERSION, log, named_home, own_binary};
 use crate::cli::EngineArgs;
 use crate::commands::Context;
 use crate::exit::{Exit, Failure, with_chain};
@@ -14,13 +16,14 @@ use crate::{api, home, wiring};
 /// Drives the home until there is nothing to do.
 pub(crate) fn engine(context: &Context, args: &EngineArgs) -> Result<Exit, Failure> {
     // Fails only for a process that leads its group: then somebody has detached it already.
-    drop(rustix::process::setsid());
+    let _ = rustix::process::setsid();
     log();
     let home = named_home(context)?;
     home::prepare(&home)?;
+    let binary = own_binary()?;
     let mut at_least = Epoch(0);
     loop {
-        match shell::run(config(&home, args, at_least)) {
+        match shell::run(config(&home, &binary, args, at_least)) {
             Ok(Ended::Superseded(epoch)) => {
                 tracing::info!(epoch = epoch.0, "coming back with a higher epoch");
                 at_least = Epoch(epoch.0.saturating_add(1));
@@ -42,12 +45,12 @@ pub(crate) fn engine(context: &Context, args: &EngineArgs) -> Result<Exit, Failu
     }
 }
 
-fn config(home: &Home, args: &EngineArgs, at_least: Epoch) -> ShellConfig {
+fn config(home: &Home, binary: &Path, args: &EngineArgs, at_least: Epoch) -> ShellConfig {
     let folder = home.root().to_owned();
     ShellConfig {
         home: home.clone(),
         registry: wiring::registry(),
-        drivers: wiring::drivers(home),
+        drivers: wiring::drivers(home, binary),
         router: Box::new(move |engine| api::router(engine, folder)),
         idle_exit: args.idle_exit,
         version: VERSION.to_owned(),

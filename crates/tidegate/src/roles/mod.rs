@@ -3,7 +3,7 @@
 mod engine;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tidegate_host::HostConfig;
@@ -44,6 +44,13 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
         })
 }
 
+/// The path of this binary, which starts the other roles.
+fn own_binary() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| {
+        Failure::defect("the path of this binary is not known", "").cause(error.to_string())
+    })
+}
+
 fn named_home(context: &Context) -> Result<Home, Failure> {
     crate::home::resolve(context.common.home.as_deref(), None, None)
 }
@@ -52,10 +59,7 @@ fn named_home(context: &Context) -> Result<Home, Failure> {
 pub(crate) fn host(context: &Context) -> Result<Exit, Failure> {
     log();
     let home = named_home(context)?;
-    let binary = std::env::current_exe().map_err(|error| {
-        Failure::defect("the path of this binary is not known", "").cause(error.to_string())
-    })?;
-    let config = HostConfig::new(home.clone(), binary, VERSION);
+    let config = HostConfig::new(home.clone(), own_binary()?, VERSION);
     runtime(2)?.block_on(tidegate_host::run(config)).map_err(|error| {
         let failure =
             Failure::unreachable("host", "the host does not run", home.root().display().to_string());
