@@ -1,5 +1,7 @@
 //! Environments: where, how, and what happens when nobody answers.
 
+use std::collections::HashMap;
+
 use tidegate_core::spec::{EnvironmentSpec, IfEngineLost, LostAction, Platform};
 
 use crate::shape::leaf::{BOOL, DURATION, HOST, LISTEN, NAME, POSITIVE_DURATION, TEXT};
@@ -205,21 +207,26 @@ fn platform(view: View<'_>, here: &[String], context: &mut Context<'_>) -> Optio
 /// These environments and all that need one of them, directly or not, in the order of the file.
 pub(super) fn touched(root: View<'_>, names: &[String]) -> Vec<String> {
     let entries = root.entries("environments");
-    let mut result: Vec<String> = names.to_vec();
-    let mut grown = true;
-    while grown {
-        grown = false;
-        for entry in entries {
-            let needs = View::new(&entry.value).text("needs");
-            let name = entry.key.to_string();
-            if needs.is_some_and(|needs| result.iter().any(|known| known == needs))
-                && !result.contains(&name)
-            {
-                result.push(name);
-                grown = true;
+    let needs: HashMap<&str, &str> = entries
+        .iter()
+        .filter_map(|entry| Some((&*entry.key, View::new(&entry.value).text("needs")?)))
+        .collect();
+    let mut known: HashMap<&str, bool> = names.iter().map(|name| (name.as_str(), true)).collect();
+    for entry in entries {
+        // Up the chain until something is known of it; a circle is a mistake of its own.
+        let mut path: Vec<&str> = Vec::new();
+        let mut at = Some(&*entry.key);
+        let mut hit = false;
+        while let Some(name) = at.filter(|_| path.len() <= entries.len()) {
+            if let Some(answer) = known.get(name) {
+                hit = *answer;
+                break;
             }
+            path.push(name);
+            at = needs.get(name).copied();
         }
+        known.extend(path.into_iter().map(|name| (name, hit)));
     }
-    let in_order = entries.iter().map(|entry| entry.key.to_string());
-    in_order.filter(|name| result.contains(name)).collect()
+    let in_order = entries.iter().filter(|entry| known.get(&*entry.key) == Some(&true));
+    in_order.map(|entry| entry.key.to_string()).collect()
 }

@@ -35,7 +35,7 @@ static RULE_OUT: Object = Object::new(
         Field::new("ratio", Shape::Leaf(&COUNT), "How many times worse has to be ruled out.")
             .required(),
         Field::new("within", Shape::Leaf(&POSITIVE_DURATION), "At most so long.").required(),
-        Field::new("else", Shape::Word(&["promote", "hold", "rollback"]), "And then?")
+        Field::new("else", Shape::Word(&["promote", "hold", "rollback"]), "What then.")
             .or("promote"),
     ],
 );

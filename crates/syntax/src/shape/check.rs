@@ -7,12 +7,17 @@ use crate::yaml::{Entry, Node, Value};
 use super::leaf::{empty_value, kind_name};
 use super::{Leaf, Object, Shape, Trouble};
 
+/// Longest list or mapping.
+const MAX_ENTRIES: usize = 1_000;
+
 /// Checks nodes against shapes.
 pub(crate) struct Checker<'a> {
     /// Where spans lead.
     pub(crate) sources: &'a Sources,
     /// Where mistakes go.
     pub(crate) sink: &'a mut Sink,
+    /// Whether a list or mapping was too long to be looked at further.
+    pub(crate) oversized: bool,
 }
 
 impl Shape {
@@ -56,6 +61,9 @@ impl Checker<'_> {
                 _ => format!("write {}, or remove the key", shape.what()),
             };
             return self.trouble(Code::WrongType, &trouble.fix(fix), node.span);
+        }
+        if self.oversized(node, subject) {
+            return;
         }
         match (shape, &node.value) {
             (Shape::Any, _) => {}
@@ -102,6 +110,22 @@ impl Checker<'_> {
                 _,
             ) => self.wrong_type(node, shape, subject),
         }
+    }
+
+    /// Refuses lists and mappings that are longer than any that people write.
+    fn oversized(&mut self, node: &Node, subject: &str) -> bool {
+        let length = node.items().len().max(node.entries().len());
+        if length <= MAX_ENTRIES {
+            return false;
+        }
+        self.oversized = true;
+        let trouble = Trouble::new(
+            format!("{subject} has too many entries"),
+            format!("{length} of them, and at most {MAX_ENTRIES} are read"),
+        )
+        .fix("check that this is the right file");
+        self.trouble(Code::TooManyNodes, &trouble, node.span);
+        true
     }
 
     fn trouble(&mut self, code: Code, trouble: &Trouble, span: Span) {
@@ -226,9 +250,9 @@ impl Checker<'_> {
             if node.get(field.key).is_none() {
                 let message = format!("`{}` is missing", field.key);
                 let trouble = Trouble::new(message, format!("{subject} needs it")).fix(format!(
-                    "add `{}:` with {}",
+                    "add `{}: {}`",
                     field.key,
-                    field.shape.what()
+                    example(field.shape)
                 ));
                 self.trouble(Code::MissingKey, &trouble, node.span);
             }
@@ -266,6 +290,9 @@ impl Checker<'_> {
     }
 
     fn unknown(&mut self, entry: &Entry, object: &Object) {
+        if self.sink.only_counts() {
+            return;
+        }
         let known = || object.fields.iter().map(|field| field.key);
         let meant = nearest(&entry.key, known()).or_else(|| other_word(&entry.key, object));
         let diagnostic = Diagnostic::error(
