@@ -204,3 +204,51 @@ fn strange_names_still_give_a_file_that_is_accepted() {
         common::good(&init(&listing).0);
     }
 }
+
+#[test]
+fn the_file_explains_itself() {
+    let entries = vec![folder("dist/web-v1"), program("dist/web-v1/web")];
+    let (yaml, _) = init(&Listing { folder: "shop".to_owned(), entries });
+    assert_data_eq!(
+        yaml,
+        str![[r##"
+# What is released, where to, and how. `tidegate validate` checks this file, `tidegate config`
+# prints it with every default filled in, `tidegate schema` describes every key.
+version: 1
+project: shop
+
+services:
+  web:
+    # A folder, .tar.gz or .tar.zst with one version. `tidegate release v2` takes the one with v2.
+    artifact: "dist/web-{version}"
+    # Starts one instance in that folder. {address} {port} {instance} {version} {digest} are filled in.
+    command: [./web, "--listen", "{address}"]
+    instances: 2
+    # An instance gets requests when its port accepts a connection; better is to ask it:
+    # probes: { readiness: { http: /health, periodSeconds: 1 } }
+
+environments:
+  production:
+    # Where clients connect to; the service itself listens elsewhere, behind this address.
+    platform: { process: { listen: 127.0.0.1:8080 } }
+    strategy: careful
+    # Watched for so long after promotion, with the previous version warm.
+    bake: 1h
+
+strategies:
+  careful:
+    canary:
+      steps:
+        - setWeight: 10            # percent of the requests
+        - pause: { duration: 5m }  # watched; `pause: {}` waits for `tidegate promote`
+        - setWeight: 50
+        - pause: { duration: 5m }
+      analysis: [errors]
+
+checks:
+  # The release goes back by itself when more than 5 % of its requests fail.
+  errors: { counts: errorRate, limit: 5%, minimumSample: 20 }
+
+"##]]
+    );
+}

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use tidegate_syntax::Code;
 use tidegate_syntax::diagnostic::{Style, error_document, render_all};
 
-/// Generous for a debug build on a busy machine; the real figures are a tenth of it.
-const SOON: Duration = Duration::from_secs(2);
+/// Generous for a debug build on a busy machine; a release build takes a tenth of what this does.
+const SOON: Duration = Duration::from_secs(10);
 
 /// The codes of the answer; it must come soon, and it must be possible to show it soon.
 fn codes(bytes: &[u8]) -> Vec<Code> {
@@ -33,10 +33,15 @@ fn codes(bytes: &[u8]) -> Vec<Code> {
     diagnostics.iter().map(|diagnostic| diagnostic.code).collect()
 }
 
+/// For what has to be refused before it costs anything.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
 #[test]
 fn a_file_that_is_too_large_is_not_read() {
+    let start = Instant::now();
     assert_eq!(codes(&vec![b'a'; 10 << 20]), [Code::TooLarge]);
     assert_eq!(codes(&vec![b'\xff'; (1 << 20) + 1]), [Code::TooLarge]);
+    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
 }
 
 #[test]
@@ -46,7 +51,9 @@ fn aliases_of_aliases_are_refused_before_they_are_expanded() {
         let many = vec![format!("*{before}"); 9].join(", ");
         bomb.push_str(&format!("x-{name}: &{name} [{many}]\n"));
     }
+    let start = Instant::now();
     assert_eq!(codes(bomb.as_bytes()), [Code::AliasBomb]);
+    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
 
     let mut merges = "x-a: &a { a1: 1, a2: 1, a3: 1, a4: 1, a5: 1 }\n".to_owned();
     for (name, before) in ["b", "c", "d", "e", "f", "g", "h", "i"].iter().zip("abcdefgh".chars()) {
@@ -115,7 +122,7 @@ fn large_projects_are_read_soon() {
             )
         })
         .collect();
-    let environments: String = (0..1_000)
+    let environments: String = (0..500)
         .map(|n| {
             let needs = if n > 0 { format!("needs: e{}, ", n - 1) } else { String::new() };
             let port = 10_000 + n;
@@ -142,13 +149,13 @@ fn many_mistakes_on_one_line_take_no_time() {
 
 #[test]
 fn hostile_pieces_of_yaml_take_no_time() {
-    let million = 1_000_000;
+    let length = 500_000;
     for piece in [
         "a: ", "&a ", "*a ", "!a ", "? ", "- ", "\"", "'", "|", ">", "%a ", "a\n", "\n", " ",
         "a: b: ", "<<: ", "{", "}", "[", "]", ",", "#", "a: |\n ", "\"\\x41", "---\n", "...\n",
         "- a\n", "!<", "&a [*a, ", "a: &a\n", "{<<: ", "%TAG ! ", "\r\n", "é", "a#", ": ", "'a': ",
     ] {
-        codes(piece.repeat(million / piece.len()).as_bytes());
+        codes(piece.repeat(length / piece.len()).as_bytes());
     }
 }
 
@@ -184,7 +191,7 @@ fn places_are_counted_in_characters() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_get_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {

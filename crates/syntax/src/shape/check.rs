@@ -39,8 +39,7 @@ impl Shape {
             Self::Word(words) => format!("one of {}", words.join(", ")),
             Self::Command => "a list of a program and its arguments".to_owned(),
             Self::List(..) => "a list".to_owned(),
-            Self::Map(..) => "a mapping".to_owned(),
-            Self::Object(_) => "a mapping".to_owned(),
+            Self::Map(..) | Self::Object(_) => "a mapping".to_owned(),
             Self::Either(shapes) => {
                 shapes.iter().map(|shape| shape.what()).collect::<Vec<_>>().join(", or ")
             }
@@ -58,7 +57,12 @@ impl Checker<'_> {
                 Shape::Object(_) | Shape::Map(..) => {
                     "write its keys below it, or `{}` if there are none".to_owned()
                 }
-                _ => format!("write {}, or remove the key", shape.what()),
+                Shape::Leaf(_)
+                | Shape::Word(_)
+                | Shape::Command
+                | Shape::List(..)
+                | Shape::Either(_)
+                | Shape::Any => format!("write {}, or remove the key", shape.what()),
             };
             return self.trouble(Code::WrongType, &trouble.fix(fix), node.span);
         }
@@ -320,8 +324,8 @@ fn example(shape: Shape) -> String {
         Shape::Map(_, inner) => format!("{{ NAME: {} }}", example(*inner)),
         Shape::Object(object) => {
             let required = object.fields.iter().find(|field| field.required);
-            let key = object.one_of.first().copied();
-            let key = key.or(required.or(object.fields.first()).map(|field| field.key));
+            let field = required.or_else(|| object.fields.first()).map(|field| field.key);
+            let key = object.one_of.first().copied().or(field);
             format!("{{ {}: … }}", key.unwrap_or_default())
         }
         Shape::Either(shapes) => shapes.first().map_or_else(String::new, |shape| example(*shape)),

@@ -60,7 +60,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Project, Vec<Diagnostic>> {
         bytes,
         variable: &|name| variables.get(name).map(|value| (*value).to_owned()),
         include: &|name| {
-            files.get(name).map(|text| text.as_bytes().to_vec()).ok_or("no such file".to_owned())
+            files
+                .get(name)
+                .map(|text| text.as_bytes().to_vec())
+                .ok_or_else(|| "no such file".to_owned())
         },
     };
     read_project(&input)
