@@ -155,7 +155,7 @@ async fn the_environment_is_clean_and_secrets_are_nowhere_but_in_their_folder() 
     let mut spec = without_probes();
     spec.secrets = vec!["DATABASE_URL".to_owned()];
     spec.env.insert("GREETING".to_owned(), "hello {version} {instance}".to_owned());
-    let script = "env > $TIDEGATE_WORK_DIR/env; mode=$(stat -c %a $TIDEGATE_SECRETS_DIR); \
+    let script = "echo secret: $DATABASE_URL; env > $TIDEGATE_WORK_DIR/env; mode=$(stat -c %a $TIDEGATE_SECRETS_DIR); \
                   cmp $TIDEGATE_SECRETS_DIR/DATABASE_URL - <<E || exit 5\n$DATABASE_URL\nE\n\
                   echo $mode > $TIDEGATE_WORK_DIR/mode; exec sleep 1000";
     one(&world, script, spec).await;

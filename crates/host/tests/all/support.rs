@@ -268,7 +268,9 @@ pub(crate) async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T 
 pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, IpcError>) -> (u16, ErrorDoc) {
     match answer.unwrap_err() {
         IpcError::Status { status, body, .. } => (status, serde_json::from_str(&body).unwrap()),
-        other => panic!("{other}"),
+        other @ (IpcError::Connect { .. } | IpcError::Lost { .. } | IpcError::Body { .. }) => {
+            panic!("{other}")
+        }
     }
 }
 
