@@ -256,3 +256,15 @@ async fn limits_are_in_force_or_it_is_said_that_they_are_not() {
     let trouble = seen.trouble.unwrap();
     assert!(trouble.ends_with("killed: out of memory (limit 32 MiB)"), "{trouble}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_instance_leaves_behind_when_it_ends_is_ended_too() {
+    let world = World::start().await;
+    let child = world.folder.path().join("child");
+    let script = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; exit 1", child.display());
+    one(&world, &script, without_probes()).await;
+    let pid = until("a child", async || std::fs::read_to_string(&child).ok()).await;
+    world.version("v1", "ended", |v| v.trouble.is_some()).await;
+    let entry = format!("/proc/{}", pid.trim());
+    until("the child is gone", async || (!Path::new(&entry).exists()).then_some(())).await;
+}

@@ -63,6 +63,10 @@ impl World {
 
     pub(crate) async fn start_host(&mut self) {
         self.host = Some(self.spawn_host(Stdio::inherit()));
+        self.answers().await;
+    }
+
+    async fn answers(&self) {
         let client = self.client();
         until("the host answers", async || {
             let answer: Result<HostReport, IpcError> =
@@ -70,6 +74,12 @@ impl World {
             answer.ok()
         })
         .await;
+    }
+
+    /// Takes a host that was started by hand, when it answers.
+    pub(crate) async fn adopt_child(&mut self, host: Child) {
+        self.host = Some(host);
+        self.answers().await;
     }
 
     pub(crate) fn spawn_host(&self, errors: Stdio) -> Child {
