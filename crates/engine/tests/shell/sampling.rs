@@ -21,9 +21,9 @@ fn watches() -> BTreeMap<Watch, BTreeSet<tidegate_core::StreamId>> {
 fn seqs(inputs: &[Step]) -> Vec<u64> {
     inputs
         .iter()
-        .flat_map(|input| match input {
-            Step::Samples { records, .. } => records.iter().map(|r| r.seq).collect::<Vec<_>>(),
-            other => panic!("{other:?}"),
+        .flat_map(|input| {
+            let Step::Samples { records, .. } = input else { panic!("{input:?}") };
+            records.iter().map(|r| r.seq)
         })
         .collect()
 }
