@@ -133,3 +133,18 @@ fn watching_ends_with_the_work() {
     place.ask("a", &Input::Watch(false));
     assert_eq!(engine.join().unwrap().unwrap(), Ended::Idle);
 }
+
+#[test]
+fn many_streams_share_one_sync_and_each_has_its_own_segment() {
+    let place = Place::new();
+    let root = place.home().samples();
+    let streams: Vec<_> = (0..20).map(|n| stream(&format!("s/{n}"))).collect();
+    let watch = Watch { target: "t".into(), lane: "test/web".into(), samples: true };
+    let watches = BTreeMap::from([(watch, streams.iter().cloned().collect::<BTreeSet<_>>())]);
+    let mut store = Store::new(root.clone());
+    store.set_watches(watches).unwrap();
+    assert_eq!(store.add("t", &counted()).unwrap().len(), 20);
+    for id in &streams {
+        assert!(folder(&root, id).join("000002.jsonl").exists(), "{id}");
+    }
+}
