@@ -1,0 +1,231 @@
+//! Finds the engine of a home, and starts it when a verb needs it.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidegate_ipc::{Client, IpcError};
+use tidegate_wire::api::EngineStatus;
+use tidegate_wire::home::Home;
+
+use crate::clock::Deadline;
+use crate::exit::Failure;
+
+/// An engine that runs answers this question within so long.
+const ANSWER: Duration = Duration::from_millis(1500);
+/// A new engine, or the successor of one that is stuck, answers within so long.
+const START: Duration = Duration::from_secs(20);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(25);
+/// Between two starts of an engine that ended by itself.
+const AGAIN: Duration = Duration::from_millis(400);
+
+/// The engine of a home, spoken to.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine {
+    home: Home,
+    client: Client,
+}
+
+impl Engine {
+    /// The engine of this home if it answers now; starts nothing.
+    pub(crate) async fn find(home: &Home) -> Option<(Self, EngineStatus)> {
+        let engine = Self::at(home);
+        let status = engine.client.get("/v1/engine", ANSWER).await.ok()?;
+        Some((engine, status))
+    }
+
+    fn at(home: &Home) -> Self {
+        Self { home: home.clone(), client: Client::new(&home.socket("engine")) }
+    }
+
+    /// The engine of this home, started if need be. The home's folder exists.
+    ///
+    /// # Errors
+    /// If it does not answer within a bound, with the last lines of its log.
+    pub(crate) async fn ensure(home: &Home) -> Result<Self, Failure> {
+        let engine = Self::at(home);
+        let deadline = Deadline::after(START);
+        let mut log = Log::open(home)?;
+        let mut child: Option<Child> = None;
+        let mut ended: Option<ExitStatus> = None;
+        loop {
+            // A process that is stopped takes connections and never answers; its successor opens a
+            // socket of its own, so a short question is asked again and again.
+            let wait = deadline.left(Duration::from_millis(400));
+            if engine.client.get::<EngineStatus>("/v1/engine", wait).await.is_ok() {
+                return Ok(engine);
+            }
+            if deadline.passed() {
+                return Err(no_engine(home, &mut log, ended));
+            }
+            if let Some(running) = &mut child
+                && let Ok(Some(status)) = running.try_wait()
+            {
+                ended = Some(status);
+                child = None;
+                if status.code() == Some(crate::exit::Exit::Input as i32) {
+                    return Err(no_engine(home, &mut log, ended));
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+            if child.is_none() {
+                child = Some(spawn(home, &log)?);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// [`IpcError`].
+    pub(crate) async fn get<R: DeserializeOwned>(
+        &self,
+        path: &str,
+        within: Duration,
+    ) -> Result<R, IpcError> {
+        self.client.get(path, within).await
+    }
+
+    /// GET of JSON lines.
+    ///
+    /// # Errors
+    /// [`IpcError`].
+    pub(crate) async fn lines<R: DeserializeOwned>(
+        &self,
+        path: &str,
+        within: Duration,
+    ) -> Result<Vec<R>, IpcError> {
+        let reply = self.client.request("GET", path, bytes::Bytes::new(), within).await?;
+        let socket = self.home.socket("engine");
+        if !(200..300).contains(&reply.status) {
+            let body = String::from_utf8_lossy(&reply.body).into_owned();
+            return Err(IpcError::Status { socket, status: reply.status, body });
+        }
+        reply
+            .body
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                serde_json::from_slice(line)
+                    .map_err(|e| IpcError::Body { socket: socket.clone(), why: e.to_string() })
+            })
+            .collect()
+    }
+
+    /// POST, sent again to the next engine if this one dies before it answers: every request is
+    /// safe to repeat.
+    ///
+    /// # Errors
+    /// The engine's refusal, or that there is none.
+    pub(crate) async fn post<T: Serialize + Sync, R: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &T,
+    ) -> Result<R, Failure> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.client.post(path, body, Duration::from_secs(20)).await {
+                Ok(answer) => return Ok(answer),
+                Err(IpcError::Connect { .. } | IpcError::Lost { .. }) if tries < 4 => {
+                    Self::ensure(&self.home).await?;
+                }
+                Err(error) => return Err(Failure::from_ipc(&error)),
+            }
+        }
+    }
+}
+
+/// Starts the engine role, detached: it makes a session of its own, its output goes to the log.
+fn spawn(home: &Home, log: &Log) -> Result<Child, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::unreachable("engineNotStarted", "the engine cannot be started", "")
+            .cause(error.to_string())
+    };
+    let program = std::env::current_exe().map_err(failed)?;
+    let out = log.file.try_clone().map_err(failed)?;
+    let err = log.file.try_clone().map_err(failed)?;
+    Command::new(program)
+        .arg("engine")
+        .arg("--home")
+        .arg(home.root())
+        .current_dir(home.root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(out))
+        .stderr(Stdio::from(err))
+        .spawn()
+        .map_err(failed)
+}
+
+struct Log {
+    path: PathBuf,
+    file: std::fs::File,
+    start: u64,
+}
+
+impl Log {
+    fn open(home: &Home) -> Result<Self, Failure> {
+        let path = home.log("engine");
+        let failed = |error: std::io::Error| {
+            Failure::unreachable(
+                "homeNotWritable",
+                "the engine's log cannot be written",
+                path.display().to_string(),
+            )
+            .cause(error.to_string())
+            .fix("give this user the right to write there, or name another home with --home")
+        };
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .read(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        let start = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        Ok(Self { path, file, start })
+    }
+
+    /// The last lines since we began.
+    fn tail(&mut self) -> Vec<String> {
+        let mut text = String::new();
+        let read = self
+            .file
+            .seek(SeekFrom::Start(self.start))
+            .and_then(|_| (&mut self.file).take(1 << 20).read_to_string(&mut text));
+        if read.is_err() {
+            return Vec::new();
+        }
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let from = lines.len().saturating_sub(5);
+        lines.iter().skip(from).map(|line| crate::output::printable(line)).collect()
+    }
+}
+
+fn no_engine(home: &Home, log: &mut Log, ended: Option<ExitStatus>) -> Failure {
+    let mut failure = Failure::unreachable(
+        "engineUnreachable",
+        "the engine of this home does not answer",
+        home.root().display().to_string(),
+    );
+    if let Some(status) = ended {
+        failure = failure.cause(match (status.code(), status.signal()) {
+            (Some(code), _) => format!("it ended with status {code}"),
+            (None, Some(signal)) => format!("it was ended by signal {signal}"),
+            (None, None) => "it ended".to_owned(),
+        });
+    }
+    for line in log.tail() {
+        failure = failure.cause(line);
+    }
+    failure
+        .fix(format!("see {}", log.path.display()))
+        .fix("`tidegate doctor` looks for what is in the way")
+}

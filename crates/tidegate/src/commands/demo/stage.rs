@@ -1,0 +1,113 @@
+//! What the demo plays on: a temporary project with four versions of a small service.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use tidegate_wire::home::Home;
+
+/// The bad version.
+pub(super) const BAD: &str = "v3";
+
+/// Versions with the flags that they are started with.
+const VERSIONS: [(&str, &str); 4] =
+    [("v1", ""), ("v2", ""), (BAD, " --errors 0.5"), ("v4", "")];
+
+/// A folder with everything in it.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// The folder.
+    pub(super) folder: PathBuf,
+    /// Our own binary.
+    pub(super) binary: PathBuf,
+    /// Where clients connect.
+    pub(super) listen: SocketAddr,
+}
+
+impl Stage {
+    /// Makes the folder and fills it.
+    ///
+    /// # Errors
+    /// If it exists already or cannot be written.
+    pub(super) fn build(folder: &Path) -> io::Result<Self> {
+        std::fs::DirBuilder::new().mode(0o700).create(folder)?;
+        let folder = folder.canonicalize()?;
+        let binary = std::env::current_exe()?;
+        let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let stage = Self { folder, binary, listen };
+        std::fs::write(stage.file(), stage.project())?;
+        for (version, flags) in VERSIONS {
+            stage.version(version, flags)?;
+        }
+        Ok(stage)
+    }
+
+    /// The project file.
+    pub(super) fn file(&self) -> PathBuf {
+        self.folder.join("tidegate.yaml")
+    }
+
+    /// The home.
+    pub(super) fn home(&self) -> Home {
+        Home::new(self.folder.join("home"))
+    }
+
+    /// The client's raw log.
+    pub(super) fn log(&self) -> PathBuf {
+        self.folder.join("requests.tsv")
+    }
+
+    fn project(&self) -> String {
+        format!(
+            r#"version: 1
+project: demo
+home: home
+services:
+  web:
+    artifact: dist/web-{{version}}
+    command: [./web, --listen, "{{address}}", --version, "{{version}}"]
+    instances: 2
+    stop: {{ grace: 5s }}
+    probes:
+      readiness: {{ http: /health/ready, periodSeconds: 1 }}
+      version: {{ http: /version, field: version }}
+environments:
+  production:
+    platform: {{ process: {{ listen: "{}" }} }}
+    strategy: quick
+    bake: 2s
+strategies:
+  quick:
+    canary:
+      steps:
+        - setWeight: 20
+        - pause: {{ duration: 4s }}
+        - setWeight: 50
+        - pause: {{ duration: 3s }}
+      analysis: [errors]
+      scaleDownDelay: 1s
+checks:
+  errors: {{ counts: errorRate, limit: 5%, minimumSample: 20, for: 2s }}
+"#,
+            self.listen
+        )
+    }
+
+    /// A version is a folder with a start script: it runs this binary as the example service.
+    fn version(&self, version: &str, flags: &str) -> io::Result<()> {
+        use std::io::Write;
+        let folder = self.folder.join("dist").join(format!("web-{version}"));
+        std::fs::create_dir_all(&folder)?;
+        let mut script = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(folder.join("web"))?;
+        let binary = self.binary.to_string_lossy().replace('\'', r"'\''");
+        write!(
+            script,
+            "#!/bin/sh\n# web {version}\nexec '{binary}' demo-service \"$@\"{flags}\n"
+        )
+    }
+}

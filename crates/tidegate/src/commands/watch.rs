@@ -1,0 +1,124 @@
+//! `watch`: follow a rollout until it ends.
+
+use tidegate_journal::Reader;
+use tidegate_wire::api::Rollout;
+use tidegate_wire::home::Home;
+
+use super::{Context, block_on};
+use crate::cli::{Common, WatchArgs};
+use crate::client::Engine;
+use crate::exit::{Exit, Failure};
+use crate::follow::{Feed, Following, Interrupts, Target};
+use crate::source::{self, Source};
+use crate::{documents, home};
+
+/// Follows.
+pub(super) fn run(context: &Context, args: &WatchArgs) -> Result<Exit, Failure> {
+    let place = context.place()?;
+    block_on(async {
+        let interrupts = Interrupts::new().map_err(|error| {
+            Failure::unreachable("noSignals", "signals cannot be taken", "").cause(error.to_string())
+        })?;
+        let engine = engine(&place.home).await?;
+        let source = match &engine {
+            Some(engine) => Source::Engine(engine.clone()),
+            None => Source::open(&place.home).await?,
+        };
+        let rollout = match &args.id {
+            Some(id) => source.rollout(id).await?,
+            None => {
+                let status = source.status(&place.home, &place.order).await?;
+                let all = status.environments.into_iter().filter_map(|lane| lane.rollout);
+                match open(all.collect(), &context.common)? {
+                    Some(rollout) => rollout,
+                    None => return Ok(nothing(context, args)),
+                }
+            }
+        };
+        let since = match args.since {
+            Some(since) => since,
+            None => before(&place.home, &rollout)?,
+        };
+        let target = Target::Rollout(rollout.id.clone());
+        Following::new(
+            &context.printer,
+            &place.home,
+            target,
+            args.follow.clone(),
+            args.abort_on_interrupt,
+        )
+        .run(Feed::new(&place.home, engine, since), interrupts)
+        .await
+    })
+}
+
+/// The engine; started if there is unfinished work, or if instances should run and their host is
+/// gone (after a reboot).
+async fn engine(home: &Home) -> Result<Option<Engine>, Failure> {
+    if let Some((engine, _)) = Engine::find(home).await {
+        return Ok(Some(engine));
+    }
+    let Some(reader) = source::journal(home)? else { return Ok(None) };
+    let serving = source::environments(&reader)?.iter().any(|lane| lane.stable.is_some());
+    let dead = ["host", "switch"].iter().any(|role| home::living(home, role).is_none());
+    if source::is_open(&reader)? || (serving && dead) {
+        home::prepare(home)?;
+        return Engine::ensure(home).await.map(Some);
+    }
+    Ok(None)
+}
+
+/// The only rollout in progress.
+///
+/// # Errors
+/// Several: named in the refusal (exit code 2).
+pub(super) fn open(all: Vec<Rollout>, common: &Common) -> Result<Option<Rollout>, Failure> {
+    let mut open: Vec<Rollout> = all
+        .into_iter()
+        .filter(|rollout| !documents::is_over(rollout) && is_meant(rollout, common))
+        .collect();
+    match open.len() {
+        0 | 1 => Ok(open.pop()),
+        _ => Err(several(&open)),
+    }
+}
+
+/// Whether a rollout is of the environment and service that are named.
+pub(super) fn is_meant(rollout: &Rollout, common: &Common) -> bool {
+    common.environment.as_ref().is_none_or(|name| *name == rollout.environment)
+        && common.service.as_ref().is_none_or(|name| rollout.services.contains(name))
+}
+
+/// The refusal of a verb without a name.
+pub(super) fn several(open: &[Rollout]) -> Failure {
+    open.iter().fold(
+        Failure::input("whichRollout", "several rollouts are in progress; name one", ""),
+        |failure, rollout| {
+            failure.fix(format!(
+                "{}  {} {} in {}",
+                rollout.id,
+                rollout.services.join(", "),
+                rollout.version,
+                rollout.environment
+            ))
+        },
+    )
+}
+
+fn nothing(context: &Context, args: &WatchArgs) -> Exit {
+    let _ = args;
+    context.printer.progress("nothing is in progress");
+    context.printer.hint("`tidegate status` shows what runs, `tidegate history` what was");
+    Exit::Done
+}
+
+/// The sequence before the first event of a rollout: its whole story is shown.
+fn before(home: &Home, rollout: &Rollout) -> Result<u64, Failure> {
+    let Some(reader) = source::journal(home)? else { return Ok(0) };
+    let Some((stream, _)) = source::find_stream(&reader, "rollout", &rollout.id)? else {
+        return Ok(0);
+    };
+    let first = reader.read_stream(&stream, 0, 1)?;
+    Ok(first.first().map_or(0, |event| event.seq.saturating_sub(1)))
+}
+
