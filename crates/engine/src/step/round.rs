@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tidegate_core::machine::{Command, Sensed, Stimulus};
+use tidegate_core::machine::{Command, Sensed, Stimulus, Watch};
 use tidegate_core::{Rejected, StreamId};
 use tidegate_journal::{Batch, Change, Journal, Outgoing};
 
@@ -28,11 +28,17 @@ struct Draft {
 
 impl<J: Journal> Engine<J> {
     pub(super) fn round(&mut self, inputs: Vec<Input>, outputs: &mut Outputs) -> Result<(), Fatal> {
+        // Messages that an earlier process has left come first, as they would have.
+        self.deliver_all(outputs)?;
         let mut draft = Draft::default();
         for input in inputs {
             self.handle(input, &mut draft, outputs)?;
         }
         self.commit(draft, outputs)?;
+        self.deliver_all(outputs)
+    }
+
+    fn deliver_all(&mut self, outputs: &mut Outputs) -> Result<(), Fatal> {
         for _ in 0..ROUNDS_MAX {
             let sends = std::mem::take(&mut self.sends);
             if sends.is_empty() {
@@ -60,6 +66,7 @@ impl<J: Journal> Engine<J> {
                 self.effect_ids.remove(&(stream.clone(), key.clone()));
                 self.load(&stream)?;
                 self.change(draft, &stream).done.push(id);
+                draft.dirty.push(stream.clone());
                 let stimulus = Stimulus::Answer { key, outcome };
                 if let Err(rejected) = self.put(&stream, stimulus, draft, outputs)? {
                     outputs.dropped.push(format!("{stream}: answer of effect {id}: {rejected}"));
@@ -166,10 +173,11 @@ impl<J: Journal> Engine<J> {
     }
 
     fn watchers(&self, target: &str, lane: &str) -> Vec<StreamId> {
-        self.watches
+        let watch = |samples| Watch { target: target.to_owned(), lane: lane.to_owned(), samples };
+        [watch(false), watch(true)]
             .iter()
-            .filter(|(watch, _)| watch.target == target && watch.lane == lane)
-            .flat_map(|(_, streams)| streams.iter().cloned())
+            .filter_map(|watch| self.watches.get(watch))
+            .flat_map(|streams| streams.iter().cloned())
             .collect()
     }
 
