@@ -1,6 +1,7 @@
 //! `validate`: all mistakes of the project file at once.
 
 use serde_json::json;
+use tidegate_syntax::Diagnostic;
 
 use super::Context;
 use crate::cli::Output;
@@ -15,7 +16,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let spec = loaded.spec();
     let printer = &context.printer;
     if printer.output != Output::Text {
-        let warnings: Vec<_> = loaded.project.warnings.iter().map(|w| w.body()).collect();
+        let warnings: Vec<_> = loaded.project.warnings.iter().map(Diagnostic::body).collect();
         let services: Vec<_> = spec.services.iter().map(|s| &s.name).collect();
         let environments: Vec<_> = spec.environments.iter().map(|e| &e.name).collect();
         printer.document(&json!({
