@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -10,6 +11,11 @@ use crate::config::{HostConfig, HostError};
 use crate::host::Host;
 use crate::state::{HostState, files};
 use crate::{api, engine_watch, fallback, instance, switch_link, switch_watch};
+
+/// How often a held lock is asked for before it counts as that of a living host.
+const LOCK_TRIES: u32 = 25;
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs the host of a home until SIGTERM or SIGINT; instances and switch go on without it. Detaches
 /// itself into a session of its own unless it leads a process group already.
@@ -21,7 +27,7 @@ pub async fn run(config: HostConfig) -> Result<(), HostError> {
     let _ = rustix::process::setsid();
     let folder = config.home.host();
     files::private_folder(&folder).map_err(HostError::io("make", &folder))?;
-    let _lock = lock(&config)?;
+    let _lock = lock(&config).await?;
     let state = read_state(&config)?;
     let artifacts = folder.join("artifacts");
     let store = Store::open(artifacts.clone()).map_err(HostError::io("open", &artifacts))?;
@@ -58,8 +64,9 @@ pub async fn run(config: HostConfig) -> Result<(), HostError> {
     Ok(())
 }
 
-/// The lock of a living host; dropped with the process.
-fn lock(config: &HostConfig) -> Result<File, HostError> {
+/// The lock of a living host; dropped with the process. A child that a host was starting when it was
+/// killed holds it for a moment more, so it is asked for a few times.
+async fn lock(config: &HostConfig) -> Result<File, HostError> {
     let path = config.home.host().join("host.lock");
     let file = File::options()
         .write(true)
@@ -67,13 +74,14 @@ fn lock(config: &HostConfig) -> Result<File, HostError> {
         .truncate(false)
         .open(&path)
         .map_err(HostError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(HostError::Running { home: config.home.root().to_owned(), lock: path })
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(TryLockError::Error(e)) => return Err(HostError::io("lock", &path)(e)),
         }
-        Err(TryLockError::Error(e)) => Err(HostError::io("lock", &path)(e)),
     }
+    Err(HostError::Running { home: config.home.root().to_owned(), lock: path })
 }
 
 fn read_state(config: &HostConfig) -> Result<HostState, HostError> {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ struct Walked {
     events: usize,
     /// What is wrong with their numbers.
     gap: Option<String>,
-    /// The second terminal saw the same rollout.
+    /// The second terminal saw the same rollout, and the same of it as one that looks later.
     same: bool,
 }
 
@@ -73,15 +73,13 @@ fn walk(
     chance: &mut Chance,
 ) -> Result<Walked> {
     rounds::prepare(stage, version, good)?;
-    let since = last_seq(stage)?;
-    let since = since.to_string();
     let mut terminal = Background::in_terminal(stage, &["release", version, "--to", "production"])?;
     let id = wait_until(Duration::from_secs(20), "the rollout is there", || {
         let rollout = stage.environment("production").ok()?["rollout"].clone();
         (rollout["version"] == version).then(|| rollout["id"].as_str().map(str::to_owned))?
     })?;
     let client = child_of(terminal.pid()).context("the terminal runs no client")?;
-    let watch = ["watch", "-o", "jsonl", "--since", &since, "--until", "ended"];
+    let watch = ["watch", &id, "-o", "jsonl", "--until", "ended"];
     let second = if watched { Some(stage.background(&watch)?) } else { None };
     pass(chance.up_to(Duration::from_millis(500)))?;
     terminal.kill();
@@ -93,11 +91,11 @@ fn walk(
     let killed_inside = stage.ended(version, Duration::ZERO).is_err()
         && stage.pid("engine").is_some_and(|pid| kill(pid, Signal::KILL));
     let ended = stage.ended(version, ROUND_BOUND)?;
-    let seen = match second {
-        Some(second) => second.end(ROUND_BOUND)?,
-        None => stage.tidegate(&watch)?,
+    let again = events(&stage.tidegate(&watch)?.stdout)?;
+    let (events, resumed) = match second {
+        Some(second) => (events(&second.end(ROUND_BOUND)?.stdout)?, Vec::new()),
+        None => (again.clone(), resumed(stage, &watch, &again)?),
     };
-    let events = events(&seen.stdout)?;
     let of_it = events.iter().filter(|event| {
         event["stream"].as_str().is_some_and(|stream| stream.ends_with(&format!("/rollout/{id}")))
     });
@@ -112,7 +110,7 @@ fn walk(
         watched,
         events: of_it,
         gap: gap(&events),
-        same: of_it > 0 && ended.id == id,
+        same: of_it > 0 && ended.id == id && events == again && again.ends_with(&resumed),
     })
 }
 
@@ -124,12 +122,18 @@ fn pass(time: Duration) -> Result<()> {
     })
 }
 
-/// The journal's last sequence, by `history`.
-fn last_seq(stage: &Stage) -> Result<u64> {
-    let ran = stage.tidegate(&["history", "-o", "jsonl"])?;
-    let events = events(&ran.stdout).with_context(|| ran.to_string())?;
-    let last = events.iter().filter_map(|event| event["seq"].as_u64()).max();
-    last.with_context(|| format!("no event in {ran}"))
+/// What a terminal sees that comes back in the middle of a story: it has to be the rest of it.
+fn resumed(stage: &Stage, watch: &[&str], all: &[Value]) -> Result<Vec<Value>> {
+    let middle = all.get(all.len() / 2).and_then(|event| event["seq"].as_u64());
+    let since = middle.context("an empty story has no middle")?;
+    let text = since.to_string();
+    let ran = stage.tidegate(&[watch, &["--since", &text]].concat())?;
+    let rest = events(&ran.stdout)?;
+    let first = rest.first().and_then(|event| event["seq"].as_u64());
+    if first != all.get(all.len() / 2 + 1).and_then(|event| event["seq"].as_u64()) {
+        bail!("`--since {since}` goes on with {first:?}");
+    }
+    Ok(rest)
 }
 
 fn events(stdout: &str) -> Result<Vec<Value>> {

@@ -11,6 +11,9 @@ use crate::tidy;
 /// Names the binary to test instead of building one.
 const BINARY: &str = "TIDEGATE_BIN";
 
+/// Names the example service to use instead of building it.
+const EXAMPLE: &str = "TIDEGATE_EXAMPLE_BIN";
+
 /// Where the programs are.
 #[derive(Debug, Clone)]
 pub struct Binaries {
@@ -21,21 +24,24 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Builds both in the release profile. Where `TIDEGATE_BIN` names a binary, that one is taken
-    /// and only the example service is built.
+    /// Builds both in the release profile; what `TIDEGATE_BIN` or `TIDEGATE_EXAMPLE_BIN` names is
+    /// taken as it is.
     ///
     /// # Errors
     /// When cargo fails or a program is not where it should be.
     pub fn build() -> Result<Self> {
-        let given = std::env::var_os(BINARY).map(PathBuf::from);
-        let mut packages = vec!["-p", "tidegate-example-service"];
-        if given.is_none() {
-            packages.extend(["-p", "tidegate"]);
+        let given = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let (tidegate, example) = (given(BINARY), given(EXAMPLE));
+        let mut packages = Vec::new();
+        for (given, package) in [(&tidegate, "tidegate"), (&example, "tidegate-example-service")] {
+            if given.is_none() {
+                packages.extend(["-p", package]);
+            }
         }
-        let built = cargo_build(&packages)?;
+        let built = if packages.is_empty() { PathBuf::new() } else { cargo_build(&packages)? };
         let binaries = Self {
-            tidegate: given.unwrap_or_else(|| built.join("tidegate")),
-            example: built.join("tidegate-example"),
+            tidegate: tidegate.unwrap_or_else(|| built.join("tidegate")),
+            example: example.unwrap_or_else(|| built.join("tidegate-example")),
         };
         for program in [&binaries.tidegate, &binaries.example] {
             if !program.is_file() {

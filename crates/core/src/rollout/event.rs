@@ -178,6 +178,13 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
+    /// The target says no to the last document: it is not in force.
+    DocumentRefused {
+        /// `capacity` or `traffic`.
+        what: String,
+        /// Why.
+        reason: Reason,
+    },
     /// The host had heard nothing for too long and has put the old version back by itself.
     FallbackApplied {
         /// Milliseconds of silence.

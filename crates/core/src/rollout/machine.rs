@@ -250,8 +250,9 @@ fn document_answered(flow: &mut Flow, key: &str, outcome: &EffectOutcome) {
                     flow.emit(Event::Held { reason: reason.clone() });
                 }
             } else {
-                let first = flow.state.previous_full() == 0 || flow.state.applied_bp == 0;
-                let outcome = if first { Outcome::Refused } else { Outcome::RolledBack };
+                let what = if is_capacity { "capacity" } else { "traffic" };
+                flow.emit(Event::DocumentRefused { what: what.to_owned(), reason: reason.clone() });
+                let outcome = flow.failed_outcome();
                 flow.abort(reason.clone(), outcome);
             }
         }
@@ -365,6 +366,7 @@ fn decide(id: &StreamId, state: &State, event: &Event, at: Timestamp) -> Vec<Com
         | Event::Drained { .. }
         | Event::Held { .. }
         | Event::Unheld
+        | Event::DocumentRefused { .. }
         | Event::FallbackApplied { .. } => {}
     }
     overtaken(state, event, &mut commands);

@@ -312,6 +312,7 @@ impl State {
             | Event::Held { .. }
             | Event::Unheld
             | Event::SentAgain { .. }
+            | Event::DocumentRefused { .. }
             | Event::FallbackApplied { .. }
             | Event::Ended { .. } => self.apply_back(event, at),
         }
@@ -440,6 +441,12 @@ impl State {
             Event::Held { reason } => self.held = Some(reason.clone()),
             Event::Unheld => self.held = None,
             Event::SentAgain { .. } => self.again += 1,
+            Event::DocumentRefused { what, .. } => {
+                // It is certain that no request went to the new version.
+                if what == "traffic" && self.applied_bp == 0 && self.observed_bp == 0 {
+                    self.shifted_at = None;
+                }
+            }
             Event::Ended { outcome } => {
                 self.outcome = Some(*outcome);
                 self.held = None;

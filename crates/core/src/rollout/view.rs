@@ -70,6 +70,7 @@ pub(super) fn describe(event: &Event) -> (&'static str, Option<Reason>) {
         Event::Held { reason } => ("held", Some(reason.clone())),
         Event::Unheld => ("unheld", None),
         Event::SentAgain { reason, .. } => ("sentAgain", Some(reason.clone())),
+        Event::DocumentRefused { reason, .. } => ("documentRefused", Some(reason.clone())),
         Event::FallbackApplied { silence_ms } => {
             let text = format!("the host heard nothing for {} s", silence_ms / 1000);
             ("fallbackApplied", Some(Reason::new("engineLost", text)))

@@ -39,8 +39,27 @@ impl LogFile {
         Ok(())
     }
 
-    /// Appends `bytes`.
+    /// Appends `bytes`; rotates between lines where it can.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = usize::try_from(self.max.saturating_sub(self.size)).unwrap_or(usize::MAX);
+            let fits = rest.get(..room).unwrap_or(rest);
+            let line_end = fits.iter().rposition(|b| *b == b'\n').map(|at| at + 1);
+            let end = match line_end {
+                _ if fits.len() == rest.len() => rest.len(),
+                Some(end) => end,
+                // No line fits: into a fresh file, and if this is one, as far as it goes.
+                None if self.size > 0 && self.rotate().is_ok() => continue,
+                None => fits.len(),
+            };
+            let (now, later) = rest.split_at(end.max(1));
+            self.append_part(now);
+            rest = later;
+        }
+    }
+
+    fn append_part(&mut self, bytes: &[u8]) {
         if self.try_append(bytes).is_err() {
             self.dropped = self.dropped.saturating_add(bytes.len() as u64);
             self.file = None;
@@ -104,6 +123,17 @@ mod tests {
         assert_eq!(std::fs::read_to_string(numbered(&path, 1)).unwrap(), "ccccccc\n");
         assert_eq!(std::fs::read_to_string(numbered(&path, 2)).unwrap(), "bbbbbbb\n");
         assert!(!numbered(&path, 3).exists());
+    }
+
+    #[test]
+    fn output_that_comes_in_one_piece_is_rotated_between_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stdout.log");
+        let mut log = LogFile::open(&path, 10, 4);
+        log.append(b"aaa\nbbb\nccc\nddd\n0123456789abcde\n");
+        let files = [3, 2, 1].map(|n| std::fs::read_to_string(numbered(&path, n)).unwrap());
+        assert_eq!(files, ["aaa\nbbb\n", "ccc\nddd\n", "0123456789"]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "abcde\n");
     }
 
     #[test]

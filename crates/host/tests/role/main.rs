@@ -1,4 +1,5 @@
 //! The roles of the binary for the tests of this crate, and stand-ins for engine and switch.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

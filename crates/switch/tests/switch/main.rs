@@ -1,5 +1,14 @@
 //! A whole switch in this process, before instances that misbehave.
 #![expect(clippy::disallowed_methods, reason = "tests bound their waits by the clock")]
 
+mod clients;
+mod control;
+mod counting;
+mod cutover;
+mod handover;
+mod outcomes;
+mod pools;
+mod routing;
+mod shares;
 mod smoke;
 mod support;

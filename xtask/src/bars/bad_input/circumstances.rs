@@ -31,7 +31,7 @@ pub(super) const CASES: &[Case] = &[
     case("unknown environment", nothing, to_nowhere, 2, &["nowhere", "production"]),
     case("version with a slash", nothing, |s| release(s, "../v1"), 2, &["version|../v1"]),
     case("version that was not built", nothing, |s| release(s, "v9"), 2, &["dist/web-v9"]),
-    case("verb without a rollout", nothing, |s| s.tidegate(&["promote"]), 3, &["rollout"]),
+    case("verb without a rollout", nothing, |s| s.tidegate(&["promote"]), 3, &["progress|rollout"]),
     case("unknown rollout", promoted, |s| s.tidegate(&["explain", "r-none"]), 2, &["r-none"]),
     case(
         "digest that changed",

@@ -131,7 +131,6 @@ pub(super) const FILES: &[File] = &[
         "command: []",
         &["command"],
     ),
-    swap("artifact without version", "dist/web-{version}", "dist/web", &["artifact", "{version}"]),
     swap("unknown placeholder", "\"{address}\"", "\"{adress}\"", &["{adress}|adress", "address"]),
     swap("unknown signal", "signal: SIGTERM", "signal: SIGTREM", &["SIGTREM"]),
     swap(

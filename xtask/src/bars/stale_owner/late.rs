@@ -116,20 +116,15 @@ impl Line {
         if reply.status != 409 {
             bail!("the host takes a stranger's word ({}): {text}", reply.status);
         }
-        uuid_in(&text).map(str::to_owned).with_context(|| format!("no owner is named in {text}"))
+        let owner = owner_in(&reply.body);
+        owner.with_context(|| format!("no owner is named in {text}"))
     }
 }
 
-/// The first UUID in a text.
-fn uuid_in(text: &str) -> Option<&str> {
-    let shape = |part: &[u8]| {
-        part.iter().enumerate().all(|(index, byte)| match index {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
-    };
-    let at = text.as_bytes().windows(36).position(shape)?;
-    text.get(at..at + 36)
+/// The home that a refusal names: `on` says `home IDENTITY`.
+fn owner_in(body: &[u8]) -> Option<String> {
+    let document: serde_json::Value = serde_json::from_slice(body).ok()?;
+    document["error"]["on"].as_str()?.strip_prefix("home ").map(str::to_owned)
 }
 
 fn stale(reply: &Reply) -> bool {
@@ -153,7 +148,7 @@ pub(super) fn logged(stage: &Stage) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bytes, Reply, stale, uuid_in};
+    use super::{Bytes, Reply, owner_in, stale};
 
     #[test]
     fn only_a_stale_fence_is_the_refusal_that_is_meant() {
@@ -168,9 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_found_in_a_sentence() {
-        let text = r#"{"on":"home 0192d3a4-5b6c-7d8e-9f00-112233445566 owns this"}"#;
-        assert_eq!(uuid_in(text), Some("0192d3a4-5b6c-7d8e-9f00-112233445566"));
-        assert_eq!(uuid_in("no-one"), None);
+    fn an_owner_is_found_in_a_refusal() {
+        let refusal = br#"{"error":{"code":"otherHome","on":"home h-01"}}"#;
+        assert_eq!(owner_in(refusal).as_deref(), Some("h-01"));
+        assert_eq!(owner_in(br#"{"error":{"on":"nobody"}}"#), None);
     }
 }

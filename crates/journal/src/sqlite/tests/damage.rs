@@ -107,6 +107,7 @@ fn lost_swapped_and_added_rows_are_found() {
         "DELETE FROM events WHERE seq = 17",
         "DELETE FROM events WHERE stream = 1 AND version > 20",
         "UPDATE events SET seq = 61 WHERE seq = 60",
+        "UPDATE events SET seq = 0 WHERE seq = 1",
         "UPDATE events SET stream = 3 WHERE seq = 60",
         "UPDATE events SET data = (SELECT e.data FROM events e WHERE e.seq = 7) WHERE seq = 5",
         "INSERT INTO events SELECT 61, 1, 31, at, epoch, event, form, data, NULL, NULL, hash FROM events WHERE seq = 60",
@@ -129,6 +130,7 @@ fn lost_swapped_and_added_rows_are_found() {
         "UPDATE views SET open = 1 - open",
         "UPDATE snapshots SET state = '{}'",
         "UPDATE progress SET doc = '{}'",
+        "INSERT INTO progress (stream, doc, sum) VALUES (99, '{}', 0)",
     ];
     let (_folder, path, ids, _) = closed();
     let bytes = std::fs::read(&path).unwrap();
@@ -141,6 +143,83 @@ fn lost_swapped_and_added_rows_are_found() {
         let result = read(&path, &ids);
         assert!(matches!(result, Err(Error::Corrupt { .. })), "{case}: {result:?}");
     }
+}
+
+#[test]
+fn a_missing_event_is_told_from_a_changed_one() {
+    let (_folder, path, ids, _) = closed();
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute("DELETE FROM events WHERE stream = 1 AND version = 9", []).unwrap();
+    drop(raw);
+    let reader = SqliteReader::open(&path).unwrap();
+    let error = reader.read_stream(&ids[0], 0, 20).unwrap_err();
+    assert!(error.to_string().contains("version 9: version 10 is in its place"), "{error}");
+}
+
+/// Changes the last event of stream 1 and everything that its chain says about it.
+fn forge(path: &Path, id: &StreamId, change: impl Fn(&mut crate::Envelope)) {
+    let events = SqliteReader::open(path).unwrap().read_stream(id, 28, 2).unwrap();
+    let [before, last] = events.as_slice() else { panic!("{events:?}") };
+    let mut forged = last.clone();
+    change(&mut forged);
+    let hash = rows::bytes(&crate::chain::link(Some(&before.hash), &forged)).unwrap();
+    let (at, epoch) = (meta::signed(forged.at.0), meta::signed(forged.epoch.0));
+    let raw = rusqlite::Connection::open(path).unwrap();
+    let sql = "UPDATE events SET at = ?1, epoch = ?2, hash = ?3 WHERE stream = 1 AND version = 30";
+    assert_eq!(raw.execute(sql, (at, epoch, hash)).unwrap(), 1);
+    raw.execute("UPDATE streams SET hash = ?1 WHERE id = 1", [hash]).unwrap();
+}
+
+#[test]
+fn times_and_epochs_that_cannot_be_are_found_behind_a_whole_chain() {
+    let (_folder, path, ids, all) = closed();
+    forge(&path, &ids[0], |_| ());
+    assert_eq!(read(&path, &ids).unwrap(), all, "nothing was changed");
+    let place = |path: &Path| match SqliteReader::open(path).unwrap().verify() {
+        Err(Error::Corrupt { place, why }) => format!("{place}: {why}"),
+        other => panic!("{other:?}"),
+    };
+    let bytes = std::fs::read(&path).unwrap();
+    type Forgery = fn(&mut crate::Envelope);
+    let cases: [(Forgery, &str); 4] = [
+        (|event| event.at.0 -= 5, "event 59: it is older"),
+        (|event| event.at.0 += 5, "event 60: it is older"),
+        (|event| event.epoch.0 = 0, "event 59: epoch 0"),
+        (|event| event.epoch.0 = 2, "event 59: epoch 2"),
+    ];
+    for (change, expected) in cases {
+        std::fs::write(&path, &bytes).unwrap();
+        forge(&path, &ids[0], change);
+        assert!(place(&path).starts_with(expected), "{} and not {expected}", place(&path));
+    }
+}
+
+#[test]
+fn a_stream_that_is_gone_with_its_row_is_missed_also_after_retention() {
+    let (folder, path) = place();
+    let mut journal = owned(&path);
+    for (id, at) in [("old", 1), ("gone", 50), ("kept", 60)] {
+        let mut change = appends(&stream("rollout", id), 0, &["one", "two"]);
+        change.view = Some(View { open: false, doc: serde_json::json!({}) });
+        change.snapshot = Some("{}".to_owned());
+        journal.commit(&batch(at, vec![change])).unwrap();
+    }
+    let archive = Some(folder.path().join("archive.jsonl"));
+    let older_than = Some(Timestamp(40));
+    let policy = crate::Retention { older_than, archive, ..Default::default() };
+    assert_eq!(journal.retain(&policy).unwrap().streams, 1);
+    assert_eq!(journal.verify().unwrap(), 4);
+    journal.close().unwrap();
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.execute_batch(
+        "PRAGMA foreign_keys = OFF; DELETE FROM events WHERE stream = 2; \
+         DELETE FROM views WHERE stream = 2; DELETE FROM snapshots WHERE stream = 2; \
+         DELETE FROM streams WHERE id = 2;",
+    )
+    .unwrap();
+    drop(raw);
+    let error = SqliteReader::open(&path).unwrap().verify().unwrap_err();
+    assert!(error.to_string().contains("2 events were found and 2 were dropped, but 6"), "{error}");
 }
 
 #[test]

@@ -87,27 +87,24 @@ fn a_child_undoes_on_a_full_disk() {
         version += 1;
     }
     assert_eq!(journal.verify().unwrap(), version);
-    // And once more through a death: opening and taking over are possible on a full disk.
-    drop(journal);
-    let mut journal = SqliteJournal::open(&path, "home").unwrap();
-    let _ = journal.release_reserve().unwrap();
+    // Through a death on a full disk: opening gives up the reserve if it has to.
     drop(journal);
     std::fs::remove_file(folder.join("ballast")).unwrap();
-    let journal = SqliteJournal::open(&path, "home").unwrap();
-    assert!(journal.reserve_held());
-    drop(journal);
+    drop(SqliteJournal::open(&path, "home").unwrap());
     fill(&folder);
+    let journal = SqliteJournal::open(&path, "home").unwrap();
+    assert!(!journal.reserve_held(), "there was no other space");
+    // And the taking over does, if only then the disk becomes full.
+    std::fs::remove_file(folder.join("ballast")).unwrap();
+    drop(journal);
     let mut journal = SqliteJournal::open(&path, "home").unwrap();
+    assert!(journal.reserve_held());
+    fill(&folder);
     let epoch = journal.take_over(Epoch(0)).unwrap();
+    assert!(!journal.reserve_held(), "there was no other space");
     let mut undo = batch(3, vec![rich(&id, version, version)]);
     undo.epoch = epoch;
-    match journal.commit(&undo) {
-        Err(Error::Full(_)) => {
-            assert!(journal.release_reserve().unwrap());
-            journal.commit(&undo).unwrap();
-        }
-        done => assert_eq!(done.unwrap().last_seq, version + 1),
-    }
+    assert_eq!(journal.commit(&undo).unwrap().last_seq, version + 1);
     tell("undone on a full disk");
 }
 
@@ -171,16 +168,23 @@ fn finished_streams_go_to_the_archive_and_can_go_on() {
     // What a crash has left there must not swallow a line of ours.
     std::fs::write(&archive, "{\"half\":").unwrap();
     let mut journal = owned(&path);
-    let [old, open, busy, bare, young] =
-        ["old", "open", "busy", "bare", "young"].map(|id| stream("rollout", id));
+    let [old, open, busy, timed, bare, stale, young] =
+        ["old", "open", "busy", "timed", "bare", "stale", "young"].map(|id| stream("rollout", id));
     finished(&mut journal, &old, 40, 10);
     journal.commit(&batch(10, vec![rich(&open, 0, 0)])).unwrap();
-    journal.commit(&batch(10, vec![rich(&busy, 0, 1)])).unwrap();
-    let mut without_snapshot = rich(&bare, 0, 1);
-    without_snapshot.outgoing.clear();
-    without_snapshot.set_timers.clear();
-    without_snapshot.snapshot = None;
-    journal.commit(&batch(10, vec![without_snapshot])).unwrap();
+    // Each of these lacks one thing that would let it go.
+    let mut outstanding = rich(&busy, 0, 1);
+    outstanding.set_timers.clear();
+    let mut waiting = rich(&timed, 0, 1);
+    waiting.outgoing.clear();
+    let mut idle = rich(&bare, 0, 1);
+    idle.outgoing.clear();
+    idle.set_timers.clear();
+    let mut behind = idle.clone();
+    behind.stream = stale.clone();
+    idle.snapshot = None;
+    journal.commit(&batch(10, vec![outstanding, waiting, idle, behind])).unwrap();
+    journal.commit(&batch(10, vec![appends(&stale, 1, &["after its snapshot"])])).unwrap();
     finished(&mut journal, &young, 3, 99);
     let events = journal.read_stream(&old, 0, 100).unwrap();
     let before = journal.retain(&Retention::default()).unwrap();
@@ -201,7 +205,7 @@ fn finished_streams_go_to_the_archive_and_can_go_on() {
     let why = std::error::Error::source(&error).unwrap().to_string();
     assert!(why.contains("archive"), "{why}");
     assert_eq!(journal.read_stream(&old, 40, 1).unwrap(), []);
-    assert_eq!(journal.verify().unwrap(), 6);
+    assert_eq!(journal.verify().unwrap(), 9);
 
     journal.commit(&batch(100, vec![rich(&old, 40, 40)])).unwrap();
     let next = journal.read_stream(&old, 40, 9).unwrap();
@@ -210,9 +214,9 @@ fn finished_streams_go_to_the_archive_and_can_go_on() {
         next.first().map(|e| e.hash.clone()),
         next.first().map(|e| crate::chain::link(last, e))
     );
-    assert_eq!(journal.verify().unwrap(), 7);
+    assert_eq!(journal.verify().unwrap(), 10);
     drop(journal);
-    assert_eq!(SqliteReader::open(&path).unwrap().verify().unwrap(), 7);
+    assert_eq!(SqliteReader::open(&path).unwrap().verify().unwrap(), 10);
 }
 
 #[test]
