@@ -7,6 +7,7 @@
 
 mod config;
 pub mod diagnostic;
+pub mod init;
 mod project;
 mod schema;
 mod shape;
@@ -15,7 +16,8 @@ mod yaml;
 
 pub use config::config;
 pub use diagnostic::{Code, Diagnostic, Severity};
+pub use init::init;
 pub use project::{Project, ProjectInput, read_project};
-pub use schema::schema;
+pub use schema::{schema, yaml_to_json};
 pub use source::{Place, Source};
 use tidegate_core::traffic::FULL_WEIGHT;

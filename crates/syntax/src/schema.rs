@@ -159,8 +159,19 @@ fn default_value(text: &str) -> Option<Value> {
     Some(json_of(&node))
 }
 
+/// YAML as JSON, within the budgets of a project file: for tools that check a file against the
+/// schema. None if it is not YAML, or more than a project may be.
+#[must_use]
+pub fn yaml_to_json(text: &str) -> Option<Value> {
+    let mut sources = Sources::default();
+    let mut sink = Sink::default();
+    let file = yaml::decode("file", text.as_bytes(), &mut sources, &mut sink)?;
+    let node = yaml::read(file, &sources, &mut sink, &mut Budget::default())?;
+    Some(json_of(&node))
+}
+
 /// A tree as JSON.
-pub(crate) fn json_of(node: &Node) -> Value {
+fn json_of(node: &Node) -> Value {
     match &node.value {
         yaml::Value::Scalar(scalar) => match scalar.kind() {
             Kind::Null => Value::Null,

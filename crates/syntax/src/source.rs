@@ -36,10 +36,15 @@ impl Source {
     #[must_use]
     pub fn line_column(&self, offset: usize) -> (usize, usize) {
         let offset = self.text.floor_char_boundary(offset);
-        let line = self.line_starts.partition_point(|start| *start <= offset);
+        let line = self.line(offset);
         let start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let column = self.text.get(start..offset).map_or(0, |before| before.chars().count());
         (line, column + 1)
+    }
+
+    /// Line of a byte offset, from 1; cheap also where the line is long.
+    fn line(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= offset)
     }
 
     /// Byte range of a line (from 1) without its line break.
@@ -97,13 +102,13 @@ impl Sources {
     }
 }
 
-/// A range in a file, with line and column of its start.
+/// A range in a file. Its column is counted when it is asked for: of a hundred thousand mistakes on
+/// one long line only the first are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     source: Arc<Source>,
     range: std::ops::Range<usize>,
     line: usize,
-    column: usize,
 }
 
 impl Place {
@@ -111,13 +116,13 @@ impl Place {
     /// of the first line, so that a diagnostic about a block points at where it starts.
     pub(crate) fn new(source: Arc<Source>, range: std::ops::Range<usize>) -> Self {
         let start = source.text().floor_char_boundary(range.start);
-        let (line, column) = source.line_column(start);
+        let line = source.line(start);
         let line_range = source.line_range(line);
         let mut end = source.text().floor_char_boundary(range.end).min(line_range.end).max(start);
         if let Some(covered) = source.text().get(start..end) {
             end = start + covered.trim_end().len();
         }
-        Self { source, range: start..end, line, column }
+        Self { source, range: start..end, line }
     }
 
     /// Name of the file.
@@ -147,12 +152,12 @@ impl Place {
     /// Column in characters, from 1.
     #[must_use]
     pub fn column(&self) -> usize {
-        self.column
+        self.source.line_column(self.range.start).1
     }
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}:{}", self.file(), self.line, self.column)
+        write!(f, "{}:{}:{}", self.file(), self.line, self.column())
     }
 }

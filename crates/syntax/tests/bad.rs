@@ -2,6 +2,8 @@
 //! section has a fragment of a file (the sections that it lacks are added behind it) and the whole
 //! diagnostic. `SNAPSHOTS=overwrite cargo test` writes the diagnostics anew, to be reviewed.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use snapbox::{Data, assert_data_eq};

@@ -164,6 +164,16 @@ impl Sink {
         }
     }
 
+    /// Counts a mistake without its text, if no more are listed. True if it did.
+    pub(crate) fn only_counts(&mut self) -> bool {
+        let full = self.list.len() >= MAX_LISTED;
+        if full {
+            self.errors += 1;
+            self.dropped += 1;
+        }
+        full
+    }
+
     /// Whether there is a mistake that keeps the file from being accepted.
     pub(crate) fn has_errors(&self) -> bool {
         self.errors > 0

@@ -110,7 +110,7 @@ fn piece<'a>(first: &'a Label, labels: &[&'a Label]) -> Element<'a> {
             .char_column(first.place.column())
             .into();
     }
-    let mut snippet = Snippet::source(text).path(first.place.file()).line_start(from);
+    let mut snippet = Snippet::source(harmless(text)).path(first.place.file()).line_start(from);
     for label in labels {
         let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
         let at = label.place.range();
@@ -124,6 +124,17 @@ fn piece<'a>(first: &'a Label, labels: &[&'a Label]) -> Element<'a> {
         });
     }
     snippet.into()
+}
+
+/// The same text with a stand-in of the same length for each character that a terminal would obey.
+fn harmless(text: &str) -> String {
+    let stand_in = |c: char| match c.len_utf8() {
+        1 => '?',
+        2 => '\u{B7}',
+        _ => '\u{FFFD}',
+    };
+    let keep = |c: char| matches!(c, '\n' | '\t' | '\r') || !super::is_unsafe(c);
+    text.chars().map(|c| if keep(c) { c } else { stand_in(c) }).collect()
 }
 
 /// Without the empty line that the renderer puts before the first note.

@@ -97,7 +97,11 @@ pub(crate) static CHECK: Object = Object::new("a check", &[
         "Between two measurements.",
     )
     .or("10s"),
-    Field::new("count", Shape::Leaf(&COUNT), "Measurements of a gate.").or("1"),
+    Field::new(
+            "count",
+            Shape::Leaf(&COUNT),
+            "Measurements of a gate; left out: one. A watch measures without end.",
+        ),
     Field::new("failureLimit", Shape::Leaf(&ZERO_COUNT), "Failed measurements that are allowed.")
         .or("0"),
     Field::new(
@@ -161,7 +165,7 @@ fn spec(name: &str, view: View<'_>, kind: CheckKind) -> Option<CheckSpec> {
         name: name.to_owned(),
         kind,
         interval_ms: view.duration("interval")?,
-        count: view.whole("count")?,
+        count: count(view)?,
         failure_limit: view.whole("failureLimit")?,
         consecutive_error_limit: view.whole("consecutiveErrorLimit")?,
         no_data: policy("noData")?,
@@ -362,18 +366,25 @@ fn rate_limit(value: u32, node: &Node, context: &mut Context<'_>) -> Option<Limi
     None
 }
 
+/// Measurements of a gate: one where the file says nothing.
+fn count(view: View<'_>) -> Option<u32> {
+    if view.get("count").is_none() { Some(1) } else { view.whole("count") }
+}
+
 /// Refuses settings with which a check passes whatever it measures, and several measurements
-/// without a time between them. False if one was refused.
+/// without a time between them. False if one was refused, or if they cannot be read.
 fn traps(view: View<'_>, context: &mut Context<'_>) -> bool {
-    let (count, limit) = (view.whole::<u64>("count"), view.whole::<u64>("failureLimit"));
-    let (Some(count), Some(limit)) = (count, limit) else {
+    let (Some(count), Some(limit)) = (count(view), view.whole::<u32>("failureLimit")) else {
         return false;
     };
+    if view.get("count").is_none() {
+        return true;
+    }
     if count == 0 {
         return false;
     }
     let mut good = true;
-    if view.written("count").is_some() && count <= limit {
+    if count <= limit {
         let diagnostic = Diagnostic::error(Code::NeverFails, "check can never fail")
             .at(
                 context.sources,
@@ -398,10 +409,9 @@ fn traps(view: View<'_>, context: &mut Context<'_>) -> bool {
     good
 }
 
-/// As a gate a check measures `count` times, once where nothing says so.
+/// As a gate a check measures once where nothing says how often.
 fn gate_never_fails(view: View<'_>) -> bool {
-    let count = view.whole::<u64>("count").unwrap_or(1);
-    view.written("count").is_none() && view.whole::<u64>("failureLimit").is_some_and(|l| l >= count)
+    view.get("count").is_none() && view.whole::<u32>("failureLimit").is_some_and(|limit| limit > 0)
 }
 
 /// Refuses checks as gates that can only pass as such.

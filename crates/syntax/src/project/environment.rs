@@ -1,5 +1,7 @@
 //! Environments: where, how, and what happens when nobody answers.
 
+use std::collections::{BTreeSet, HashMap};
+
 use tidegate_core::spec::{EnvironmentSpec, IfEngineLost, LostAction, Platform};
 
 use crate::shape::leaf::{BOOL, DURATION, HOST, LISTEN, NAME, POSITIVE_DURATION, TEXT};
@@ -122,26 +124,30 @@ pub(super) fn environments(
     context: &mut Context<'_>,
 ) -> Vec<EnvironmentSpec> {
     let entries = root.entries("environments");
-    strategies.say_unsupported(root, context);
-    entries.iter().filter_map(|entry| environment(entry, root, strategies, context)).collect()
+    let dependents = Dependents::of(root);
+    strategies.say_unsupported(root, &dependents, context);
+    entries
+        .iter()
+        .filter_map(|entry| environment(entry, root, strategies, &dependents, context))
+        .collect()
 }
 
 fn environment(
     entry: &Entry,
     root: View<'_>,
     strategies: &Strategies,
+    dependents: &Dependents<'_>,
     context: &mut Context<'_>,
 ) -> Option<EnvironmentSpec> {
     let view = View::new(&entry.value);
     let name = entry.key.to_string();
-    let here = touched(root, std::slice::from_ref(&name));
     for missing in extras(view) {
-        context.unsupported_in(missing, here.clone());
+        context.unsupported_in(missing, dependents.touched(&[&entry.key]));
     }
     if let Some(protection) = view.view("protection") {
         protection::check(protection, root, context);
     }
-    let platform = platform(view, &here, context);
+    let platform = platform(view, &|| dependents.touched(&[&entry.key]), context);
     let lost = view.view("ifEngineLost")?;
     let action = |key: &str| match lost.text(key) {
         Some("rollback") => Some(LostAction::Rollback),
@@ -185,7 +191,11 @@ fn extras(view: View<'_>) -> Vec<Missing> {
         .collect()
 }
 
-fn platform(view: View<'_>, here: &[String], context: &mut Context<'_>) -> Option<Platform> {
+fn platform(
+    view: View<'_>,
+    touched: &dyn Fn() -> Vec<String>,
+    context: &mut Context<'_>,
+) -> Option<Platform> {
     let platform = view.view("platform")?;
     if let Some(process) = platform.view("process") {
         return Some(Platform::Process { listen: process.text("listen")?.trim().to_owned() });
@@ -196,30 +206,50 @@ fn platform(view: View<'_>, here: &[String], context: &mut Context<'_>) -> Optio
             let text = format!("the platform {title} is not in this version");
             let hint = Some("use `platform: { process: { listen: 127.0.0.1:8080 } }`");
             let missing = Missing::new(text, platform.key_span(key), hint);
-            context.unsupported_in(missing, here.to_vec());
+            context.unsupported_in(missing, touched());
         }
     }
     None
 }
 
-/// These environments and all that need one of them, directly or not, in the order of the file.
-pub(super) fn touched(root: View<'_>, names: &[String]) -> Vec<String> {
-    let entries = root.entries("environments");
-    let mut result: Vec<String> = names.to_vec();
-    let mut grown = true;
-    while grown {
-        grown = false;
-        for entry in entries {
-            let needs = View::new(&entry.value).text("needs");
-            let name = entry.key.to_string();
-            if needs.is_some_and(|needs| result.iter().any(|known| known == needs))
-                && !result.contains(&name)
-            {
-                result.push(name);
-                grown = true;
+/// Which environments need which.
+#[derive(Debug)]
+pub(super) struct Dependents<'a> {
+    names: Vec<&'a str>,
+    /// Indices of the environments that need the one of that name.
+    needing: HashMap<&'a str, Vec<usize>>,
+}
+
+impl<'a> Dependents<'a> {
+    /// Of all environments of the project.
+    pub(super) fn of(root: View<'a>) -> Self {
+        let entries = root.entries("environments");
+        let mut needing: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (index, entry) in entries.iter().enumerate() {
+            if let Some(needs) = View::new(&entry.value).text("needs") {
+                needing.entry(needs).or_default().push(index);
             }
         }
+        Self { names: entries.iter().map(|entry| &*entry.key).collect(), needing }
     }
-    let in_order = entries.iter().map(|entry| entry.key.to_string());
-    in_order.filter(|name| result.contains(name)).collect()
+
+    /// These environments and all that need one of them, directly or not, in the order of the
+    /// file.
+    pub(super) fn touched(&self, names: &[&str]) -> Vec<String> {
+        let mut open: Vec<usize> =
+            (0..self.names.len()).filter(|index| names.contains(&self.name(*index))).collect();
+        let mut found: BTreeSet<usize> = open.iter().copied().collect();
+        while let Some(index) = open.pop() {
+            for next in self.needing.get(self.name(index)).into_iter().flatten() {
+                if found.insert(*next) {
+                    open.push(*next);
+                }
+            }
+        }
+        found.into_iter().map(|index| self.name(index).to_owned()).collect()
+    }
+
+    fn name(&self, index: usize) -> &'a str {
+        self.names.get(index).copied().unwrap_or_default()
+    }
 }

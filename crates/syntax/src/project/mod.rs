@@ -130,8 +130,9 @@ fn read_with(
     let file = decode(input.file, input.bytes, sources, sink)?;
     let root = read(file, sources, sink, &mut budget)?;
     let root = include::with_included(&root, input, sources, sink, &mut budget);
-    Checker { sources, sink }.check(&root, Shape::Object(&PROJECT), "the project");
-    if root.entries().is_empty() {
+    let mut checker = Checker { sources, sink, oversized: false };
+    checker.check(&root, Shape::Object(&PROJECT), "the project");
+    if checker.oversized || root.entries().is_empty() {
         return None;
     }
     let root = strategy::with_default(&root);

@@ -5,7 +5,7 @@ use crate::shape::leaf::{NAME, TEXT, VARIABLE};
 use crate::shape::{Field, Leaf, Object, Shape, Trouble, View};
 
 use super::context::{Context, Missing};
-use super::environment::touched;
+use super::environment::Dependents;
 
 static SSH_KEY: Leaf = Leaf {
     what: "an SSH public key",
@@ -87,14 +87,14 @@ pub(super) fn unsupported(root: View<'_>, context: &mut Context<'_>) {
     if root.entries("people").is_empty() {
         return;
     }
-    let asked: Vec<String> = root
+    let asked: Vec<&str> = root
         .entries("environments")
         .iter()
         .filter(|entry| {
             let protection = entry.value.get("protection");
             protection.is_some_and(|node| node.get("requiredReviewers").is_some())
         })
-        .map(|entry| entry.key.to_string())
+        .map(|entry| &*entry.key)
         .collect();
     let at = root.key_span("people");
     if asked.is_empty() {
@@ -110,6 +110,6 @@ pub(super) fn unsupported(root: View<'_>, context: &mut Context<'_>) {
             at,
             Some("remove `requiredReviewers`"),
         );
-        context.unsupported_in(missing, touched(root, &asked));
+        context.unsupported_in(missing, Dependents::of(root).touched(&asked));
     }
 }

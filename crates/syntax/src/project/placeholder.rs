@@ -24,13 +24,13 @@ pub(crate) fn placeholders(text: &str) -> Vec<&str> {
     for (at, _) in text.match_indices('{') {
         let before = text.get(..at).unwrap_or_default();
         let rest = text.get(at + 1..).unwrap_or_default();
-        let Some((word, after)) = rest.split_once('}') else {
+        let Some((word, _)) = rest.split_once('}') else {
             break;
         };
         let is_word = word.starts_with(|c: char| c.is_ascii_alphabetic())
             && word.len() <= 40
             && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-        if is_word && !before.ends_with(['$', '{']) && !after.starts_with('}') {
+        if is_word && !before.ends_with(['$', '{']) {
             found.push(word);
         }
     }

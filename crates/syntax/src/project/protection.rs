@@ -58,16 +58,14 @@ pub(super) fn check(view: View<'_>, people: View<'_>, context: &mut Context<'_>)
     for node in view.items("windows") {
         let window = View::new(node);
         let (from, to) = (window.text("from"), window.text("to"));
-        if let Some((from, to)) = from.zip(to) {
-            if from == to && clock(from).is_ok() {
-                context.error(
-                    Code::Window,
-                    "window has no length",
-                    window.span("to"),
-                    "ends when it starts",
-                    "for whole days write from \"00:00\" to \"23:59\"",
-                );
-            }
+        if from == to && from.is_some_and(|from| clock(from).is_ok()) {
+            context.error(
+                Code::Window,
+                "window has no length",
+                window.span("to"),
+                "ends when it starts",
+                "for whole days write from \"00:00\" to \"23:59\"",
+            );
         }
     }
     let Some(reviewers) = view.view("requiredReviewers") else {

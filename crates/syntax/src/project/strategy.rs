@@ -12,7 +12,7 @@ use crate::yaml::{Entry, Node};
 
 use super::check::{self, Mapped};
 use super::context::{Context, Missing};
-use super::environment::touched;
+use super::environment::Dependents;
 use super::step::{self, CHECKS, OPTIONAL_CHECKS, STEP, Steps};
 
 /// Strategies that an environment can name without a definition, beside [`DEFAULT`].
@@ -35,7 +35,7 @@ static RULE_OUT: Object = Object::new(
         Field::new("ratio", Shape::Leaf(&COUNT), "How many times worse has to be ruled out.")
             .required(),
         Field::new("within", Shape::Leaf(&POSITIVE_DURATION), "At most so long.").required(),
-        Field::new("else", Shape::Word(&["promote", "hold", "rollback"]), "And then?")
+        Field::new("else", Shape::Word(&["promote", "hold", "rollback"]), "What then.")
             .or("promote"),
     ],
 );
@@ -173,18 +173,23 @@ impl Strategies {
     }
 
     /// Names what this build cannot do, with the environments that use it.
-    pub(super) fn say_unsupported(&self, root: View<'_>, context: &mut Context<'_>) {
+    pub(super) fn say_unsupported(
+        &self,
+        root: View<'_>,
+        dependents: &Dependents<'_>,
+        context: &mut Context<'_>,
+    ) {
         let environments = root.entries("environments");
-        let users = |name: &str| -> Vec<String> {
+        let users = |name: &str| -> Vec<&str> {
             environments
                 .iter()
                 .filter(|entry| View::new(&entry.value).text("strategy") == Some(name))
-                .map(|entry| entry.key.to_string())
+                .map(|entry| &*entry.key)
                 .collect()
         };
         for (name, strategy) in &self.by_name {
             for missing in &strategy.missing {
-                context.unsupported_in(missing.clone(), touched(root, &users(name)));
+                context.unsupported_in(missing.clone(), dependents.touched(&users(name)));
             }
         }
         for entry in environments {
@@ -194,7 +199,7 @@ impl Strategies {
             };
             if !self.by_name.contains_key(name) {
                 let missing = kind_missing(name, view.span("strategy"));
-                context.unsupported_in(missing, touched(root, &[entry.key.to_string()]));
+                context.unsupported_in(missing, dependents.touched(&[&entry.key]));
             }
         }
     }

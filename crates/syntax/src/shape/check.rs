@@ -7,12 +7,17 @@ use crate::yaml::{Entry, Node, Value};
 use super::leaf::{empty_value, kind_name};
 use super::{Leaf, Object, Shape, Trouble};
 
+/// Longest list or mapping.
+const MAX_ENTRIES: usize = 1_000;
+
 /// Checks nodes against shapes.
 pub(crate) struct Checker<'a> {
     /// Where spans lead.
     pub(crate) sources: &'a Sources,
     /// Where mistakes go.
     pub(crate) sink: &'a mut Sink,
+    /// Whether a list or mapping was too long to be looked at further.
+    pub(crate) oversized: bool,
 }
 
 impl Shape {
@@ -34,8 +39,7 @@ impl Shape {
             Self::Word(words) => format!("one of {}", words.join(", ")),
             Self::Command => "a list of a program and its arguments".to_owned(),
             Self::List(..) => "a list".to_owned(),
-            Self::Map(..) => "a mapping".to_owned(),
-            Self::Object(_) => "a mapping".to_owned(),
+            Self::Map(..) | Self::Object(_) => "a mapping".to_owned(),
             Self::Either(shapes) => {
                 shapes.iter().map(|shape| shape.what()).collect::<Vec<_>>().join(", or ")
             }
@@ -53,9 +57,17 @@ impl Checker<'_> {
                 Shape::Object(_) | Shape::Map(..) => {
                     "write its keys below it, or `{}` if there are none".to_owned()
                 }
-                _ => format!("write {}, or remove the key", shape.what()),
+                Shape::Leaf(_)
+                | Shape::Word(_)
+                | Shape::Command
+                | Shape::List(..)
+                | Shape::Either(_)
+                | Shape::Any => format!("write {}, or remove the key", shape.what()),
             };
             return self.trouble(Code::WrongType, &trouble.fix(fix), node.span);
+        }
+        if self.oversized(node, subject) {
+            return;
         }
         match (shape, &node.value) {
             (Shape::Any, _) => {}
@@ -102,6 +114,22 @@ impl Checker<'_> {
                 _,
             ) => self.wrong_type(node, shape, subject),
         }
+    }
+
+    /// Refuses lists and mappings that are longer than any that people write.
+    fn oversized(&mut self, node: &Node, subject: &str) -> bool {
+        let length = node.items().len().max(node.entries().len());
+        if length <= MAX_ENTRIES {
+            return false;
+        }
+        self.oversized = true;
+        let trouble = Trouble::new(
+            format!("{subject} has too many entries"),
+            format!("{length} of them, and at most {MAX_ENTRIES} are read"),
+        )
+        .fix("check that this is the right file");
+        self.trouble(Code::TooManyNodes, &trouble, node.span);
+        true
     }
 
     fn trouble(&mut self, code: Code, trouble: &Trouble, span: Span) {
@@ -226,9 +254,9 @@ impl Checker<'_> {
             if node.get(field.key).is_none() {
                 let message = format!("`{}` is missing", field.key);
                 let trouble = Trouble::new(message, format!("{subject} needs it")).fix(format!(
-                    "add `{}:` with {}",
+                    "add `{}: {}`",
                     field.key,
-                    field.shape.what()
+                    example(field.shape)
                 ));
                 self.trouble(Code::MissingKey, &trouble, node.span);
             }
@@ -266,6 +294,9 @@ impl Checker<'_> {
     }
 
     fn unknown(&mut self, entry: &Entry, object: &Object) {
+        if self.sink.only_counts() {
+            return;
+        }
         let known = || object.fields.iter().map(|field| field.key);
         let meant = nearest(&entry.key, known()).or_else(|| other_word(&entry.key, object));
         let diagnostic = Diagnostic::error(
@@ -293,8 +324,8 @@ fn example(shape: Shape) -> String {
         Shape::Map(_, inner) => format!("{{ NAME: {} }}", example(*inner)),
         Shape::Object(object) => {
             let required = object.fields.iter().find(|field| field.required);
-            let key = object.one_of.first().copied();
-            let key = key.or(required.or(object.fields.first()).map(|field| field.key));
+            let field = required.or_else(|| object.fields.first()).map(|field| field.key);
+            let key = object.one_of.first().copied().or(field);
             format!("{{ {}: … }}", key.unwrap_or_default())
         }
         Shape::Either(shapes) => shapes.first().map_or_else(String::new, |shape| example(*shape)),

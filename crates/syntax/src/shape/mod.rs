@@ -4,6 +4,7 @@
 mod check;
 mod fill;
 pub(crate) mod leaf;
+mod parse;
 mod view;
 
 use crate::diagnostic::Code;

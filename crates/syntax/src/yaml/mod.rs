@@ -13,7 +13,7 @@ use crate::source::Span;
 pub(crate) use read::{Budget, read};
 pub(crate) use scalar::Kind;
 pub(crate) use text::decode;
-pub(crate) use write::write;
+pub(crate) use write::{flow, write};
 
 /// Largest file in bytes.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;

@@ -371,10 +371,8 @@ impl Builder<'_> {
     }
 
     fn tag(&mut self, tag: Option<&Tag>, core: &str, span: Span) {
-        if let Some(tag) = tag {
-            if !(tag.is_yaml_core_schema() && tag.suffix == core) {
-                self.refuse_tag(tag, span);
-            }
+        if let Some(tag) = tag.filter(|tag| !(tag.is_yaml_core_schema() && tag.suffix == core)) {
+            self.refuse_tag(tag, span);
         }
     }
 

@@ -33,12 +33,10 @@ impl Scalar {
         if let Some(whole) = whole(&self.text) {
             return Kind::Whole(whole);
         }
-        if number_form(&self.text) {
-            if let Ok(number) = self.text.parse::<f64>() {
-                return Kind::Number(number);
-            }
+        match self.text.parse::<f64>() {
+            Ok(number) if number_form(&self.text) => Kind::Number(number),
+            Ok(_) | Err(_) => Kind::Text,
         }
-        Kind::Text
     }
 }
 

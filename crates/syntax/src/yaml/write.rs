@@ -74,7 +74,7 @@ fn push_indent(indent: usize, text: &mut String) {
 }
 
 /// A node on one line.
-fn flow(node: &Node) -> String {
+pub(crate) fn flow(node: &Node) -> String {
     match &node.value {
         Value::Scalar(written) => scalar(written),
         Value::List(items) => {

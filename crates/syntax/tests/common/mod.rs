@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use tidegate_syntax::{Diagnostic, Project, ProjectInput, read_project};
 
 /// Files without mistakes.
-pub const GOOD: &str = include_str!("../files/good.yaml");
+pub(crate) const GOOD: &str = include_str!("../files/good.yaml");
 /// The first example of the format.
-pub const SHOP: &str = include_str!("../files/shop.yaml");
+pub(crate) const SHOP: &str = include_str!("../files/shop.yaml");
 /// The second one, of the containers.
-pub const COMPOSE: &str = include_str!("../files/compose.yaml");
+pub(crate) const COMPOSE: &str = include_str!("../files/compose.yaml");
 
 /// A small file, section by section.
 const BASE: [(&str, &str); 4] = [
@@ -28,7 +28,7 @@ const BASE: [(&str, &str); 4] = [
 const STRATEGIES: &str = "strategies: { careful: { canary: { steps: [{ setWeight: 10 }, { pause: { duration: 30s } }] } } }\n";
 
 /// The fragment with the sections of a small file that it has not itself behind it.
-pub fn completed(fragment: &str) -> String {
+pub(crate) fn completed(fragment: &str) -> String {
     let has = |key: &str| fragment.lines().any(|line| line.starts_with(&format!("{key}:")));
     let mut text = fragment.to_owned();
     let mut careful = has("environments");
@@ -45,7 +45,7 @@ pub fn completed(fragment: &str) -> String {
 }
 
 /// Reads bytes with a few known variables and files.
-pub fn read(bytes: &[u8]) -> Result<Project, Vec<Diagnostic>> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Project, Vec<Diagnostic>> {
     let variables = BTreeMap::from([("LEVEL", "debug"), ("EMPTY", "")]);
     let files = BTreeMap::from([
         ("more/checks.yaml", "checks:\n  up: { tcp: '127.0.0.1:80' }\nx-notes: ours\n"),
@@ -60,14 +60,17 @@ pub fn read(bytes: &[u8]) -> Result<Project, Vec<Diagnostic>> {
         bytes,
         variable: &|name| variables.get(name).map(|value| (*value).to_owned()),
         include: &|name| {
-            files.get(name).map(|text| text.as_bytes().to_vec()).ok_or("no such file".to_owned())
+            files
+                .get(name)
+                .map(|text| text.as_bytes().to_vec())
+                .ok_or_else(|| "no such file".to_owned())
         },
     };
     read_project(&input)
 }
 
 /// A file that has no mistakes.
-pub fn good(text: &str) -> Project {
+pub(crate) fn good(text: &str) -> Project {
     read(text.as_bytes()).unwrap_or_else(|mistakes| {
         panic!("{}", tidegate_syntax::diagnostic::render_all(&mistakes, Default::default()))
     })
