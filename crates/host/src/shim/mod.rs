@@ -6,6 +6,7 @@
 
 mod exec;
 pub(crate) mod logs;
+pub(crate) mod mask;
 pub(crate) mod spec;
 
 use std::cell::RefCell;
@@ -31,6 +32,7 @@ pub(crate) use exec::secret_value;
 use crate::process::{Process, ProcessId, boot_id, signal_by_name};
 use crate::state::files;
 use logs::LogFile;
+use mask::{Masker, Patterns};
 use spec::{Ended, Phase, ShimSpec, ShimStatus, lock_path, status_path};
 
 /// How long output is still read after the instance and its group are gone.
@@ -216,20 +218,25 @@ fn pump(child: &mut Child, spec: &ShimSpec) -> Vec<tokio::task::JoinHandle<()>> 
         |path: &Path| Rc::new(RefCell::new(LogFile::open(path, spec.log_bytes, spec.log_files)));
     let out = open(&spec.stdout);
     let err = if spec.stderr == spec.stdout { Rc::clone(&out) } else { open(&spec.stderr) };
+    let values = spec.secrets.iter().map(|name| std::fs::read(spec.secrets_folder.join(name)));
+    let secrets = Patterns::new(&values.filter_map(Result::ok).collect::<Vec<_>>());
     let mut pumps = Vec::new();
     if let Some(pipe) = child.stdout.take() {
-        pumps.push(tokio::task::spawn_local(copy(OwnedFd::from(pipe), out)));
+        pumps.push(tokio::task::spawn_local(copy(OwnedFd::from(pipe), out, secrets.clone())));
     }
     if let Some(pipe) = child.stderr.take() {
-        pumps.push(tokio::task::spawn_local(copy(OwnedFd::from(pipe), err)));
+        pumps.push(tokio::task::spawn_local(copy(OwnedFd::from(pipe), err, secrets)));
     }
     pumps
 }
 
-async fn copy(from: OwnedFd, to: Rc<RefCell<LogFile>>) {
+async fn copy(from: OwnedFd, to: Rc<RefCell<LogFile>>, secrets: Patterns) {
     let Ok(mut pipe) = pipe::Receiver::from_owned_fd(from) else { return };
+    let mut masker = Masker::new(secrets);
     let mut chunk = vec![0_u8; 16 << 10];
     while let Ok(n @ 1..) = pipe.read(&mut chunk).await {
-        to.borrow_mut().append(chunk.get(..n).unwrap_or_default());
+        let piece = masker.feed(chunk.get(..n).unwrap_or_default());
+        to.borrow_mut().append(&piece);
     }
+    to.borrow_mut().append(&masker.finish());
 }

@@ -94,3 +94,82 @@ async fn a_wrong_version_is_never_ready_and_the_trouble_says_so() {
     assert_eq!(seen.ready, 0);
     assert!(seen.trouble.unwrap().contains("it answers version \"v1\", not \"v2\""));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_ready_only_when_the_switch_knows_it() {
+    let mut world = World::quiet(&[]);
+    world.start_host().await;
+    world.claim(1).await.unwrap();
+    let digest = world.stage(&world.web("v1", "v1"), &service().command).await.unwrap();
+    let doc = doc(vec![capacity_of("v1", &digest, 1, service())]);
+    world.capacity(Fence::new(1, 1), &doc).await.unwrap();
+    until("its probes have passed", async || {
+        let instances = world.home.host().join("instances");
+        let folder = std::fs::read_dir(instances).ok()?.next()?.ok()?.path();
+        let text = std::fs::read_to_string(folder.join("slot.json")).ok()?;
+        text.contains("\"ready\": true").then_some(())
+    })
+    .await;
+    let report = world.report().await;
+    assert_eq!((report.lanes[0].versions[0].running, report.lanes[0].versions[0].ready), (1, 0));
+    assert!(report.switch.unwrap().contains("switch.sock"));
+    world.switch.listen(&world.home);
+    world.version("v1", "ready", |v| v.ready == 1).await;
+    until("no trouble", async || world.report().await.switch.is_none().then_some(())).await;
+    // Another switch that has no memory is told everything.
+    let told = world.switch.said.lock().unwrap().endpoints.len();
+    world.switch.said.lock().unwrap().switch_epoch = 2;
+    until("told again", async || {
+        (world.switch.said.lock().unwrap().endpoints.len() > told).then_some(())
+    })
+    .await;
+    assert_eq!(world.switch.count(Ready), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_host_never_shows_an_instance_as_ready_that_is_to_stop() {
+    let mut world = World::start().await;
+    world.up(1).await;
+    world.kill_host();
+    // As if it had been killed right after it accepted a document without the instance.
+    let path = world.home.host().join("state.json");
+    let mut state: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    state["lanes"][LANE]["doc"]["versions"] = serde_json::json!([]);
+    std::fs::write(&path, state.to_string()).unwrap();
+    let told = world.switch.said.lock().unwrap().endpoints.len();
+    world.start_host().await;
+    world.lane("gone", |lane| lane.versions.is_empty()).await;
+    let said = world.switch.said.lock().unwrap();
+    let states: Vec<_> =
+        said.endpoints[told..].iter().flat_map(|m| m.endpoints.iter().map(|e| e.state)).collect();
+    assert!(!states.is_empty() && states.iter().all(|state| *state == Draining), "{states:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_that_was_just_being_started_finds_nothing_to_do_under_a_new_host() {
+    let mut world = World::start().await;
+    world.up(1).await;
+    world.kill_host();
+    let folder = world.instance();
+    kill(shim_pid(&folder).unwrap());
+    std::fs::remove_file(folder.join("status.json")).unwrap();
+    // A shim that has begun and has not said anything: it holds the lock.
+    let lock = std::fs::File::options().write(true).open(folder.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let spec = || {
+        let names = std::fs::read_dir(&folder).unwrap().flatten().map(|e| e.file_name());
+        names.into_iter().any(|name| name.to_string_lossy().starts_with("spec."))
+    };
+    assert!(spec());
+    let slot = std::fs::read(folder.join("slot.json")).unwrap();
+    let begun = Instant::now();
+    let host = world.spawn_host(std::process::Stdio::inherit());
+    until("its orders are gone", async || (!spec()).then_some(())).await;
+    // Before the host's patience with the lock (5 s) is over, and before anything new is begun.
+    assert!(begun.elapsed().as_secs() < 4, "{:?}", begun.elapsed());
+    assert_eq!(std::fs::read(folder.join("slot.json")).unwrap(), slot, "while the lock is held");
+    drop(lock);
+    world.adopt_child(host).await;
+    world.version("v1", "ready", |v| v.ready == 1).await;
+}

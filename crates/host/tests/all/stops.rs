@@ -155,7 +155,7 @@ async fn the_environment_is_clean_and_secrets_are_nowhere_but_in_their_folder() 
     let mut spec = without_probes();
     spec.secrets = vec!["DATABASE_URL".to_owned()];
     spec.env.insert("GREETING".to_owned(), "hello {version} {instance}".to_owned());
-    let script = "env > $TIDEGATE_WORK_DIR/env; mode=$(stat -c %a $TIDEGATE_SECRETS_DIR); \
+    let script = "echo secret: $DATABASE_URL; env > $TIDEGATE_WORK_DIR/env; mode=$(stat -c %a $TIDEGATE_SECRETS_DIR); \
                   cmp $TIDEGATE_SECRETS_DIR/DATABASE_URL - <<E || exit 5\n$DATABASE_URL\nE\n\
                   echo $mode > $TIDEGATE_WORK_DIR/mode; exec sleep 1000";
     one(&world, script, spec).await;
@@ -255,4 +255,16 @@ async fn limits_are_in_force_or_it_is_said_that_they_are_not() {
     let seen = world.version("v1", "killed", |v| v.trouble.is_some()).await;
     let trouble = seen.trouble.unwrap();
     assert!(trouble.ends_with("killed: out of memory (limit 32 MiB)"), "{trouble}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_instance_leaves_behind_when_it_ends_is_ended_too() {
+    let world = World::start().await;
+    let child = world.folder.path().join("child");
+    let script = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; exit 1", child.display());
+    one(&world, &script, without_probes()).await;
+    let pid = until("a child", async || std::fs::read_to_string(&child).ok()).await;
+    world.version("v1", "ended", |v| v.trouble.is_some()).await;
+    let entry = format!("/proc/{}", pid.trim());
+    until("the child is gone", async || (!Path::new(&entry).exists()).then_some(())).await;
 }

@@ -63,6 +63,10 @@ impl World {
 
     pub(crate) async fn start_host(&mut self) {
         self.host = Some(self.spawn_host(Stdio::inherit()));
+        self.answers().await;
+    }
+
+    async fn answers(&self) {
         let client = self.client();
         until("the host answers", async || {
             let answer: Result<HostReport, IpcError> =
@@ -70,6 +74,12 @@ impl World {
             answer.ok()
         })
         .await;
+    }
+
+    /// Takes a host that was started by hand, when it answers.
+    pub(crate) async fn adopt_child(&mut self, host: Child) {
+        self.host = Some(host);
+        self.answers().await;
     }
 
     pub(crate) fn spawn_host(&self, errors: Stdio) -> Child {
@@ -268,7 +278,9 @@ pub(crate) async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T 
 pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, IpcError>) -> (u16, ErrorDoc) {
     match answer.unwrap_err() {
         IpcError::Status { status, body, .. } => (status, serde_json::from_str(&body).unwrap()),
-        other => panic!("{other}"),
+        other @ (IpcError::Connect { .. } | IpcError::Lost { .. } | IpcError::Body { .. }) => {
+            panic!("{other}")
+        }
     }
 }
 
