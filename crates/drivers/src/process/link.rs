@@ -19,6 +19,9 @@ use crate::traits::TargetError;
 /// A claim is answered within this.
 const CLAIM_MAX: Duration = Duration::from_secs(5);
 
+/// A report as of now.
+pub(super) const OBSERVE: &str = "/v1/observe?after=0&waitMs=0";
+
 /// A host or a switch.
 pub(super) struct Link {
     role: &'static str,
@@ -180,7 +183,7 @@ impl Link {
         if let Some(epoch) = named {
             return TargetError::Superseded(Epoch(epoch).max(self.claim.epoch));
         }
-        match self.client.get::<Seen>("/v1/observe", CLAIM_MAX).await {
+        match self.client.get::<Seen>(OBSERVE, CLAIM_MAX).await {
             Ok(Seen { epoch }) if epoch > self.claim.epoch => TargetError::Superseded(epoch),
             Ok(_) => TargetError::Overtaken(reason),
             Err(error) => TargetError::Unanswered(format!("{reason}; {error}")),

@@ -30,7 +30,7 @@ use crate::traits::{Capacity, TargetError, Traffic};
 use contact::Contact;
 use launch::Launcher;
 pub use launch::spawn_host;
-use link::Link;
+use link::{Link, OBSERVE};
 
 /// The only target so far.
 pub const LOCAL: &str = "process:local";
@@ -268,7 +268,7 @@ impl Capacity for ProcessDriver {
 
     fn observe<'a>(&'a self, lane: &'a str) -> Job<'a, Result<Option<LaneCapacity>, TargetError>> {
         Box::pin(async move {
-            let report: HostReport = self.inner.host.get("/v1/observe", DOCUMENT_MAX).await?;
+            let report: HostReport = self.inner.host.get(OBSERVE, DOCUMENT_MAX).await?;
             Ok(report.lanes.into_iter().find(|l| l.lane == lane))
         })
     }
@@ -285,7 +285,7 @@ impl Traffic for ProcessDriver {
 
     fn observe<'a>(&'a self, lane: &'a str) -> Job<'a, Result<Option<LaneTraffic>, TargetError>> {
         Box::pin(async move {
-            let report: SwitchReport = self.inner.switch.get("/v1/observe", DOCUMENT_MAX).await?;
+            let report: SwitchReport = self.inner.switch.get(OBSERVE, DOCUMENT_MAX).await?;
             Ok(report.lanes.into_iter().find(|l| l.lane == lane))
         })
     }

@@ -77,3 +77,35 @@ impl Default for Pulse {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn turns(pulse: &Pulse, wanted: bool) -> Duration {
+        let started = Instant::now();
+        while pulse.alive() != wanted {
+            assert!(started.elapsed() < Duration::from_secs(10), "it never turns {wanted}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        started.elapsed()
+    }
+
+    #[test]
+    fn a_turn_that_does_not_end_stops_the_heartbeat_after_a_second() {
+        let pulse = Pulse::new();
+        assert!(pulse.alive(), "opening a home takes its time");
+        pulse.idle();
+        assert!(pulse.alive());
+        pulse.busy();
+        let took = turns(&pulse, false);
+        assert!(took >= Duration::from_millis(900), "{took:?}");
+        pulse.busy();
+        assert!(pulse.alive(), "the next turn begins anew");
+        turns(&pulse, false);
+        pulse.idle();
+        assert!(pulse.alive());
+    }
+}

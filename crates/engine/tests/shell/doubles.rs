@@ -26,11 +26,11 @@ use tidegate_ipc::Client;
 use tidegate_wire::home::Home;
 
 /// Counts, sets timers, asks for effects, watches.
-pub struct Counter;
+pub(crate) struct Counter;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Input {
+pub(crate) enum Input {
     Add(u64),
     /// Adds 1 after so many milliseconds.
     Later(u64),
@@ -49,7 +49,7 @@ pub enum Input {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type")]
-pub enum Event {
+pub(crate) enum Event {
     Added { amount: u64 },
     Waiting { until: Timestamp },
     Asked { key: String, class: EffectClass, script: Vec<String>, deadline_ms: u64 },
@@ -61,12 +61,12 @@ pub enum Event {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Count {
-    pub total: u64,
-    pub asked: Vec<String>,
-    pub waiting: bool,
-    pub watching: bool,
-    pub answers: BTreeMap<String, Outcome>,
+pub(crate) struct Count {
+    pub(crate) total: u64,
+    pub(crate) asked: Vec<String>,
+    pub(crate) waiting: bool,
+    pub(crate) watching: bool,
+    pub(crate) answers: BTreeMap<String, Outcome>,
 }
 
 impl Machine for Counter {
@@ -185,7 +185,7 @@ impl Machine for Counter {
 
 /// Does what an effect's script says, attempt by attempt, the last word for ever; notes every
 /// attempt in `driver.log` of the home as `EPOCH ID WORD`.
-pub struct Fake {
+pub(crate) struct Fake {
     home: Home,
     epoch: Epoch,
     tried: AtomicUsize,
@@ -246,7 +246,7 @@ impl Driver for Fake {
 }
 
 /// A closed second with so many requests.
-pub fn second(epoch: u64, seq: u64, second: u64, n: u32) -> SecondRecord {
+pub(crate) fn second(epoch: u64, seq: u64, second: u64, n: u32) -> SecondRecord {
     SecondRecord {
         switch_epoch: epoch,
         seq,
@@ -268,11 +268,11 @@ pub fn second(epoch: u64, seq: u64, second: u64, n: u32) -> SecondRecord {
 }
 
 /// What the switch of the fake has counted: two minutes, one second twice.
-pub fn counted() -> Vec<SecondRecord> {
+pub(crate) fn counted() -> Vec<SecondRecord> {
     vec![second(9, 1, 59, 5), second(9, 2, 60, 7), second(9, 2, 60, 7), second(9, 3, 61, 11)]
 }
 
-pub fn config(folder: &Path, idle_exit: Duration, at_least: Epoch) -> ShellConfig {
+pub(crate) fn config(folder: &Path, idle_exit: Duration, at_least: Epoch) -> ShellConfig {
     let home = Home::new(folder);
     let of_driver = home.clone();
     ShellConfig {
@@ -324,12 +324,12 @@ async fn look(
     Ok(Json(row.map_or(Value::Null, |row| row.view.doc)))
 }
 
-pub fn stream(id: &str) -> StreamId {
+pub(crate) fn stream(id: &str) -> StreamId {
     StreamId::new("shop", "counter", id)
 }
 
 /// Waits for a condition, at most 20 s.
-pub fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(value) = check() {
@@ -341,28 +341,28 @@ pub fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A home and clients to its engine.
-pub struct Place {
-    pub folder: tempfile::TempDir,
+pub(crate) struct Place {
+    pub(crate) folder: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         Self { folder: tempfile::tempdir().unwrap(), runtime: runtime.unwrap() }
     }
 
-    pub fn home(&self) -> Home {
+    pub(crate) fn home(&self) -> Home {
         Home::new(self.folder.path())
     }
 
     /// Runs an engine in a thread of this process.
-    pub fn engine(&self, idle_exit: Duration) -> JoinHandle<Result<Ended, ShellError>> {
+    pub(crate) fn engine(&self, idle_exit: Duration) -> JoinHandle<Result<Ended, ShellError>> {
         self.engine_at(idle_exit, Epoch(0))
     }
 
-    pub fn engine_at(
+    pub(crate) fn engine_at(
         &self,
         idle_exit: Duration,
         at_least: Epoch,
@@ -372,7 +372,7 @@ impl Place {
     }
 
     /// Runs an engine in a process of its own.
-    pub fn process(&self) -> Killed {
+    pub(crate) fn process(&self) -> Killed {
         let child = Process::new(std::env::current_exe().unwrap())
             .args(["--exact", "owners::an_engine_in_a_process_of_its_own", "--nocapture"])
             .env("TIDEGATE_TEST_HOME", self.folder.path())
@@ -383,7 +383,7 @@ impl Place {
     }
 
     /// Any request; status and body.
-    pub fn request(&self, method: &str, path: &str, body: &Value) -> Option<(u16, String)> {
+    pub(crate) fn request(&self, method: &str, path: &str, body: &Value) -> Option<(u16, String)> {
         let client = Client::new(&self.home().socket("engine"));
         let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
         let within = Duration::from_secs(15);
@@ -391,14 +391,14 @@ impl Place {
         reply.ok().map(|r| (r.status, String::from_utf8(r.body.to_vec()).unwrap()))
     }
 
-    pub fn get(&self, path: &str) -> Value {
+    pub(crate) fn get(&self, path: &str) -> Value {
         let (status, body) = until(path, || self.request("GET", path, &Value::Null));
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
     }
 
     /// Asks a counter.
-    pub fn ask(&self, id: &str, input: &Input) -> Value {
+    pub(crate) fn ask(&self, id: &str, input: &Input) -> Value {
         let body = json!({ "input": input });
         let path = format!("/v1/counter/{id}");
         let (status, body) = until("asked", || self.request("POST", &path, &body));
@@ -406,19 +406,26 @@ impl Place {
         serde_json::from_str(&body).unwrap()
     }
 
-    pub fn ask_effect(&self, id: &str, key: &str, class: EffectClass, script: &[&str], ms: u64) {
+    pub(crate) fn ask_effect(
+        &self,
+        id: &str,
+        key: &str,
+        class: EffectClass,
+        script: &[&str],
+        ms: u64,
+    ) {
         let script = script.iter().map(ToString::to_string).collect();
         self.ask(id, &Input::Ask { key: key.into(), class, script, deadline_ms: ms });
     }
 
-    pub fn answer(&self, id: &str, key: &str) -> Outcome {
+    pub(crate) fn answer(&self, id: &str, key: &str) -> Outcome {
         until(&format!("{id} has an answer for {key}"), || {
             let doc = self.get(&format!("/v1/counter/{id}"));
             serde_json::from_value(doc["state"]["answers"][key].clone()).ok()
         })
     }
 
-    pub fn events(&self, query: &str) -> Vec<Value> {
+    pub(crate) fn events(&self, query: &str) -> Vec<Value> {
         let path = format!("/v1/events?{query}");
         let (status, body) = until("events", || self.request("GET", &path, &Value::Null));
         assert_eq!(status, 200, "{body}");
@@ -426,28 +433,28 @@ impl Place {
     }
 
     /// Lines that the driver has noted.
-    pub fn noted(&self) -> Vec<String> {
+    pub(crate) fn noted(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.folder.path().join("driver.log"));
         text.unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    pub fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         std::fs::read_to_string(self.home().pid("engine")).ok()?.trim().parse().ok()
     }
 }
 
 /// A process that ends with the test.
-pub struct Killed(pub Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Killed {
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.0.id()).unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// What it has printed when it has ended.
-    pub fn printed(mut self) -> String {
+    pub(crate) fn printed(mut self) -> String {
         use std::io::Read as _;
         let mut text = String::new();
         self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate_engine::shell::Ended;
+use tidegate_core::Epoch;
+use tidegate_engine::Fatal;
+use tidegate_engine::shell::{self, Ended, ShellError};
+use tidegate_journal::memory::{FailAt, Fault, MemoryJournal};
 
-use crate::doubles::{Input, Place};
+use crate::doubles::{Input, Place, config};
 
 #[test]
 fn questions_are_answered_when_they_are_durable_and_events_follow() {
@@ -113,4 +116,25 @@ fn a_reader_of_the_event_stream_gets_what_was_and_what_comes() {
     assert!(text.contains("id: 2"), "{text}");
     drop(stream);
     assert_eq!(engine.join().unwrap().unwrap(), Ended::Idle);
+}
+
+#[test]
+fn a_failed_commit_ends_the_engine_and_answers_nobody() {
+    for fault in [Fault::BeforeDurable, Fault::AfterDurable] {
+        let place = Place::new();
+        let config = config(place.folder.path(), Duration::from_secs(60), Epoch(0));
+        let engine = std::thread::spawn(move || {
+            shell::run_on(config, |_| {
+                let mut journal = MemoryJournal::new("h-memory");
+                journal.fail_at(Some(FailAt { commit: 2, fault }));
+                Ok(journal)
+            })
+        });
+        place.ask("a", &Input::Add(1));
+        let body = json!({ "input": { "add": 1 } });
+        assert_eq!(place.request("POST", "/v1/counter/a", &body), None, "no answer of any kind");
+        let ended = engine.join().unwrap();
+        assert!(matches!(ended, Err(ShellError::Fatal(Fatal::Journal(_)))), "{ended:?}");
+        assert!(place.home().pid("engine").exists(), "it has not ended in good order");
+    }
 }

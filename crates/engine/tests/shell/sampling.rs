@@ -21,9 +21,9 @@ fn watches() -> BTreeMap<Watch, BTreeSet<tidegate_core::StreamId>> {
 fn seqs(inputs: &[Step]) -> Vec<u64> {
     inputs
         .iter()
-        .flat_map(|input| match input {
-            Step::Samples { records, .. } => records.iter().map(|r| r.seq).collect::<Vec<_>>(),
-            other => panic!("{other:?}"),
+        .flat_map(|input| {
+            let Step::Samples { records, .. } = input else { panic!("{input:?}") };
+            records.iter().map(|r| r.seq)
         })
         .collect()
 }
@@ -132,4 +132,19 @@ fn watching_ends_with_the_work() {
     until("watched", || place.noted().contains(&"1 watch".to_owned()).then_some(()));
     place.ask("a", &Input::Watch(false));
     assert_eq!(engine.join().unwrap().unwrap(), Ended::Idle);
+}
+
+#[test]
+fn many_streams_share_one_sync_and_each_has_its_own_segment() {
+    let place = Place::new();
+    let root = place.home().samples();
+    let streams: Vec<_> = (0..20).map(|n| stream(&format!("s/{n}"))).collect();
+    let watch = Watch { target: "t".into(), lane: "test/web".into(), samples: true };
+    let watches = BTreeMap::from([(watch, streams.iter().cloned().collect::<BTreeSet<_>>())]);
+    let mut store = Store::new(root.clone());
+    store.set_watches(watches).unwrap();
+    assert_eq!(store.add("t", &counted()).unwrap().len(), 20);
+    for id in &streams {
+        assert!(folder(&root, id).join("000002.jsonl").exists(), "{id}");
+    }
 }
