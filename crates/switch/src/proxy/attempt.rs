@@ -171,13 +171,15 @@ async fn connect(instance: &Arc<Instance>, within: Duration) -> Result<Conn, Str
         .map_err(|error| chain(&error))?;
     let info = Arc::new(ConnInfo::default());
     let (weak, seen) = (Arc::downgrade(instance), Arc::clone(&info));
-    tokio::spawn(async move {
+    let driver = tokio::spawn(async move {
         // How it ended is told to whoever waits for an answer.
         let _ = connection.await;
         if let Some(instance) = weak.upgrade() {
             instance.pool.ended(&seen);
         }
     });
+    // Set once: the connection is new.
+    let _ = info.driver.set(driver.abort_handle());
     Ok(Conn { sender, info, reused: false, reusable: true })
 }
 

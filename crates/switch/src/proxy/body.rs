@@ -25,6 +25,8 @@ pub(crate) struct BodyWatch {
     failed: AtomicBool,
     /// The client is the one who is waited for.
     waiting: AtomicBool,
+    /// All of it has been handed on.
+    ended: AtomicBool,
 }
 
 impl BodyWatch {
@@ -68,6 +70,7 @@ impl UpBody {
             last_us: AtomicU64::new(0),
             failed: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
         });
         Self::Client(ClientBody { inner, watch })
     }
@@ -97,6 +100,8 @@ impl Body for UpBody {
             Poll::Ready(Some(Err(_))) => watch.failed.store(true, Ordering::Relaxed),
             Poll::Ready(Some(Ok(_)) | None) => {
                 watch.last_us.store(micros(watch.started.elapsed()), Ordering::Relaxed);
+                let ended = matches!(polled, Poll::Ready(None)) || body.inner.is_end_stream();
+                watch.ended.store(ended, Ordering::Relaxed);
             }
         }
         polled
@@ -131,6 +136,8 @@ pub(crate) enum DownBody {
 pub(crate) struct InstanceBody {
     inner: Incoming,
     open: Option<(InFlight, Conn, Broken)>,
+    /// Of the request.
+    upload: Option<Arc<BodyWatch>>,
 }
 
 impl DownBody {
@@ -138,8 +145,14 @@ impl DownBody {
         Self::Ours(Full::new(Bytes::from(text)))
     }
 
-    pub(crate) fn instance(inner: Incoming, under_way: InFlight, conn: Conn, at: Broken) -> Self {
-        let mut body = InstanceBody { inner, open: Some((under_way, conn, at)) };
+    pub(crate) fn instance(
+        inner: Incoming,
+        under_way: InFlight,
+        conn: Conn,
+        at: Broken,
+        upload: Option<Arc<BodyWatch>>,
+    ) -> Self {
+        let mut body = InstanceBody { inner, open: Some((under_way, conn, at)), upload };
         if body.inner.is_end_stream() {
             body.end();
         }
@@ -148,10 +161,14 @@ impl DownBody {
 }
 
 impl InstanceBody {
-    /// Whole: the connection can carry another request.
+    /// Whole: the connection can carry another request. If the instance has answered without
+    /// waiting for all of the request, the rest is not sent any more.
     fn end(&mut self) {
-        if let Some((under_way, conn, _)) = self.open.take() {
+        let Some((under_way, conn, _)) = self.open.take() else { return };
+        if self.upload.as_ref().is_none_or(|upload| upload.ended.load(Ordering::Relaxed)) {
             pool::put(under_way.instance(), conn);
+        } else {
+            conn.cut();
         }
     }
 }

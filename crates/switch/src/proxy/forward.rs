@@ -163,7 +163,7 @@ impl Proxy {
                     account.void();
                     continue;
                 }
-                Served::Answer(head) => answer(&seen, *head, Some(&mut account)),
+                Served::Answer(head) => answer(&seen, *head, &job, Some(&mut account)),
                 Served::Failed(failure) => {
                     self.spare(&mut seen, &choice, &mut job, account, failure).await
                 }
@@ -202,7 +202,7 @@ impl Proxy {
         if let Some(other) = other {
             let served = self.run_on(seen, &other, job, &mut account, false).await;
             if let Served::Answer(head) = served {
-                return answer(seen, *head, None);
+                return answer(seen, *head, job, None);
             }
         }
         let status = match failure.outcome {
@@ -357,7 +357,7 @@ impl Job {
 }
 
 /// An instance's answer; counted in `account` unless its request is counted elsewhere.
-fn answer(seen: &Seen, head: Head, account: Option<&mut Account>) -> Response<DownBody> {
+fn answer(seen: &Seen, head: Head, job: &Job, account: Option<&mut Account>) -> Response<DownBody> {
     let Head { response, under_way, conn, latency_us } = head;
     let (mut parts, body) = response.into_parts();
     let status = parts.status.as_u16();
@@ -371,7 +371,10 @@ fn answer(seen: &Seen, head: Head, account: Option<&mut Account>) -> Response<Do
     };
     strip_hop_by_hop(&mut parts.headers);
     parts.version = HttpVersion::HTTP_11;
-    Response::from_parts(parts, DownBody::instance(body, under_way, conn, broken))
+    Response::from_parts(
+        parts,
+        DownBody::instance(body, under_way, conn, broken, job.watch.clone()),
+    )
 }
 
 fn ours(status: StatusCode, text: &str) -> Response<DownBody> {

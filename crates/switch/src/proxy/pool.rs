@@ -2,10 +2,11 @@
 //! must not be repeated unless the peer is known to keep idle connections for twice as long.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::SendRequest;
+use tokio::task::AbortHandle;
 
 use super::body::UpBody;
 use super::upstream::Instance;
@@ -29,12 +30,23 @@ pub(crate) struct Conn {
     pub(crate) reusable: bool,
 }
 
+impl Conn {
+    /// Closes the connection now, whatever is still being sent on it.
+    pub(crate) fn cut(&self) {
+        if let Some(driver) = self.info.driver.get() {
+            driver.abort();
+        }
+    }
+}
+
 /// What the driver of a connection needs to know when it ends.
 #[derive(Debug, Default)]
 pub(crate) struct ConnInfo {
     idle_since: Mutex<Option<Instant>>,
     /// We closed it: says nothing about the peer.
     ours: AtomicBool,
+    /// The task that drives it.
+    pub(crate) driver: OnceLock<AbortHandle>,
 }
 
 impl ConnInfo {

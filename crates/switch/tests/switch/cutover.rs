@@ -148,8 +148,8 @@ async fn killing_without_a_drain_is_seen_as_failures_by_the_same_load() {
     let load = Load::start(&rig, 16);
     eventually("traffic flows", || async { load.done.load(Ordering::Relaxed) > 32 }).await;
     eventually("much is under way", || async { rig.in_flight("v1").await > 8 }).await;
-    rig.weights(&[("v2", 10_000), ("v1", 0)]).await;
     old.kill();
+    rig.weights(&[("v2", 10_000), ("v1", 0)]).await;
     let (_, failures) = load.finish().await;
     assert!(!failures.is_empty(), "the load cannot see a failure");
     let sum = rig.sum("v1").await;
