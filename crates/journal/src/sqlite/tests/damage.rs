@@ -74,7 +74,7 @@ fn a_flipped_byte_anywhere_is_found_or_without_effect_and_never_a_panic() {
     assert_eq!(read(&path, &ids).unwrap(), all);
     let bytes = std::fs::read(&path).unwrap();
     let (mut found, mut harmless) = (0, 0);
-    for at in (0..bytes.len()).step_by(149).chain(0..100) {
+    for at in (0..bytes.len()).step_by(307).chain(0..100) {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
         for suffix in ["-wal", "-shm"] {
@@ -97,7 +97,7 @@ fn a_flipped_byte_anywhere_is_found_or_without_effect_and_never_a_panic() {
         }));
         assert!(opened.is_ok(), "panic of the owner with byte {at} flipped");
     }
-    assert!(found > 200 && harmless > 0, "{found} found, {harmless} without effect");
+    assert!(found > 90 && harmless > 0, "{found} found, {harmless} without effect");
 }
 
 #[test]

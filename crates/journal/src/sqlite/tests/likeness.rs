@@ -96,7 +96,7 @@ fn told(answer: Result<Committed, Error>) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(96) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
 
     #[test]
     fn memory_and_file_answer_and_hold_the_same(all in vec(steps(), 1..14)) {
