@@ -174,7 +174,7 @@ fn folder(home: &Home, findings: &mut Findings) -> bool {
                 match disk_check(root) {
                     Ok(report) => match report.warning {
                         Some(text) => {
-                            findings.warning("disk", text, "put the home on another disk")
+                            findings.warning("disk", text, "put the home on another disk");
                         }
                         None => findings.good(
                             "disk",

@@ -144,14 +144,14 @@ pub(crate) fn reached(rollout: &Rollout, until: Until) -> Option<Exit> {
         return Some(Exit::Held);
     }
     let outcome = parse_outcome(rollout.outcome.as_deref()?)?;
+    // What came back is followed until its last instance is gone: then it can be retried.
+    let promoted = outcome == Outcome::Promoted;
     let reached = match until {
-        Until::Promoted => true,
-        Until::Baked => {
-            outcome != Outcome::Promoted || rollout.phase == "Healthy" || is_over(rollout)
-        }
-        Until::Ended => is_over(rollout),
+        Until::Promoted => promoted,
+        Until::Baked => promoted && rollout.phase == "Healthy",
+        Until::Ended => false,
     };
-    reached.then(|| exit_of(outcome))
+    (reached || is_over(rollout)).then(|| exit_of(outcome))
 }
 
 /// An outcome by its word.
@@ -189,6 +189,7 @@ mod tests {
             (rollout("Progressing", None, false), [None, None, None]),
             (rollout("Paused", None, false), [None, None, None]),
             (rollout("RollingBack", None, false), [None, None, None]),
+            (rollout("RollingBack", Some("rolledBack"), false), [None, None, None]),
             (rollout("Held", None, false), [Some(Exit::Held); 3]),
             (rollout("Baking", Some("promoted"), false), [Some(Exit::Done), None, None]),
             (
