@@ -45,12 +45,6 @@ impl Deadline {
     }
 }
 
-/// A pause between two looks at a condition. Only for loops with a [`Deadline`].
-#[expect(clippy::disallowed_methods, reason = "the pause between two looks at a condition")]
-pub(crate) fn rest(time: Duration) {
-    std::thread::sleep(time);
-}
-
 fn timestamp(ms: u64) -> Timestamp {
     i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default()
 }

@@ -59,9 +59,7 @@ pub(crate) fn load(common: &Common) -> Result<Loaded, Failure> {
         Failure::input("noFolder", "the folder of the project file cannot be found", &name)
             .cause(error.to_string())
     })?;
-    let include = |relative: &str| {
-        read(&folder.join(relative)).map_err(|error| error.to_string())
-    };
+    let include = |relative: &str| read(&folder.join(relative)).map_err(|error| error.to_string());
     let input = ProjectInput {
         file: &name,
         folder: &folder.to_string_lossy(),
@@ -177,13 +175,12 @@ pub(crate) fn service<'a>(
 ) -> Result<&'a ServiceSpec, Failure> {
     let names = || list(spec.services.iter().map(|service| service.name.as_str()));
     match (name, spec.services.as_slice()) {
-        (Some(name), services) => services
-            .iter()
-            .find(|service| service.name == name)
-            .ok_or_else(|| {
+        (Some(name), services) => {
+            services.iter().find(|service| service.name == name).ok_or_else(|| {
                 Failure::input("noSuchService", format!("there is no service {name}"), name)
                     .fix(format!("services of this project: {}", names()))
-            }),
+            })
+        }
         (None, [only]) => Ok(only),
         (None, _) => Err(Failure::input(
             "whichService",
@@ -221,8 +218,12 @@ pub(crate) fn environments<'a>(
             match ends.as_slice() {
                 [only] => *only,
                 [] => {
-                    return Err(Failure::input("noEnvironment", "the project has no environment", "")
-                        .fix("add one under `environments:`"));
+                    return Err(Failure::input(
+                        "noEnvironment",
+                        "the project has no environment",
+                        "",
+                    )
+                    .fix("add one under `environments:`"));
                 }
                 several => {
                     return Err(Failure::input(

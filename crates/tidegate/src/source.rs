@@ -47,13 +47,9 @@ impl Source {
                 .get("/v1/status", Duration::from_secs(5))
                 .await
                 .map_err(|error| Failure::from_ipc(&error))?,
-            Self::Journal(reader) => documents::status(
-                home.root(),
-                stopped(),
-                environments(reader)?,
-                order,
-                Vec::new(),
-            ),
+            Self::Journal(reader) => {
+                documents::status(home.root(), stopped(), environments(reader)?, order, Vec::new())
+            }
             Self::Nothing => {
                 documents::status(home.root(), stopped(), Vec::new(), order, Vec::new())
             }
@@ -186,11 +182,7 @@ pub(crate) fn is_open(reader: &dyn Reader) -> Result<bool, Failure> {
 ///
 /// # Errors
 /// A journal that cannot be read.
-pub(crate) fn events(
-    reader: &dyn Reader,
-    after: u64,
-    limit: usize,
-) -> Result<Vec<Event>, Failure> {
+pub(crate) fn events(reader: &dyn Reader, after: u64, limit: usize) -> Result<Vec<Event>, Failure> {
     Ok(reader.read_all(after, limit)?.iter().map(documents::event).collect())
 }
 

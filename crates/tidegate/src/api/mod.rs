@@ -51,15 +51,11 @@ async fn status(State(api): State<Api>) -> Result<Response, Refusal> {
     for row in api.engine.views("lane", false, usize::MAX).await? {
         environments.push(api.environment(&row).await?);
     }
-    let status =
-        documents::status(&api.home, api.engine.status(), environments, &[], Vec::new());
+    let status = documents::status(&api.home, api.engine.status(), environments, &[], Vec::new());
     answer::json(&status)
 }
 
-async fn one_rollout(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<Response, Refusal> {
+async fn one_rollout(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let (_, rollout) = api.rollout(&id).await?;
     answer::json(&documents::with_kind("Rollout", &rollout))
 }
@@ -80,9 +76,9 @@ impl Api {
     async fn view_of(&self, stream: StreamId) -> Result<Option<Rollout>, Refusal> {
         match self.engine.view(stream).await? {
             None => Ok(None),
-            Some(row) => documents::rollout(&row)
-                .map(Some)
-                .map_err(|error| Refusal::not_understood(&error)),
+            Some(row) => {
+                documents::rollout(&row).map(Some).map_err(|error| Refusal::not_understood(&error))
+            }
         }
     }
 

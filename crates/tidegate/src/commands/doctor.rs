@@ -126,7 +126,11 @@ fn file(context: &Context, findings: &mut Findings) -> Option<ProjectSpec> {
         }
         Err(failure) => {
             let first = failure.errors.first().map(|report| report.body.message.clone());
-            findings.blocks("file", first.unwrap_or_default(), "`tidegate validate` shows them all");
+            findings.blocks(
+                "file",
+                first.unwrap_or_default(),
+                "`tidegate validate` shows them all",
+            );
             None
         }
     }
@@ -169,7 +173,9 @@ fn folder(home: &Home, findings: &mut Findings) -> bool {
                 findings.good("home", format!("{shown} is writable"));
                 match disk_check(root) {
                     Ok(report) => match report.warning {
-                        Some(text) => findings.warning("disk", text, "put the home on another disk"),
+                        Some(text) => {
+                            findings.warning("disk", text, "put the home on another disk");
+                        }
                         None => findings.good(
                             "disk",
                             format!(
@@ -219,8 +225,17 @@ fn sockets(home: &Home, findings: &mut Findings) {
     let path = home.socket("switch");
     if path.as_os_str().len() > SOCKET_PATH_MAX {
         let real = tidegate_ipc::resolve(&path);
-        findings.good("sockets", format!("the home's path is long: sockets are in a short one, {}",
-            if real == path { "made at the start".to_owned() } else { real.display().to_string() }));
+        findings.good(
+            "sockets",
+            format!(
+                "the home's path is long: sockets are in a short one, {}",
+                if real == path {
+                    "made at the start".to_owned()
+                } else {
+                    real.display().to_string()
+                }
+            ),
+        );
     } else {
         findings.good("sockets", "they fit into the home");
     }
@@ -294,7 +309,8 @@ fn ports(home: &Home, spec: &ProjectSpec, findings: &mut Findings) {
 fn secrets(home: &Home, spec: &ProjectSpec, findings: &mut Findings) {
     for service in &spec.services {
         for name in &service.secrets {
-            let places = [home.host().join("secrets").join(name), home.root().join("secrets").join(name)];
+            let places =
+                [home.host().join("secrets").join(name), home.root().join("secrets").join(name)];
             let found = places.iter().find(|path| path.exists());
             match found {
                 None => findings.blocks(
@@ -336,7 +352,7 @@ fn cgroup(findings: &mut Findings) {
                 ),
             }
         }
-        Err(_) => match rustix::fs::access(&root.join("memory"), rustix::fs::Access::WRITE_OK) {
+        Err(_) => match rustix::fs::access(root.join("memory"), rustix::fs::Access::WRITE_OK) {
             Ok(()) => findings.good("limits", "cgroup v1, writable"),
             Err(_) => {
                 findings.warning("limits", "memory and cores cannot be limited: no cgroup", fix);

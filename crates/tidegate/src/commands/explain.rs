@@ -38,7 +38,11 @@ pub(super) fn run(context: &Context, args: &NameArgs) -> Result<Exit, Failure> {
         })
     })?;
     let reader = source::journal(&place.home)?.ok_or_else(|| {
-        Failure::input("noJournal", "this home has no journal", place.home.root().display().to_string())
+        Failure::input(
+            "noJournal",
+            "this home has no journal",
+            place.home.root().display().to_string(),
+        )
     })?;
     let events = match source::find_stream(&reader, "rollout", &rollout.id)? {
         Some((stream, _)) => reader.read_stream(&stream, 0, usize::MAX)?,
@@ -126,14 +130,18 @@ fn sentence(envelope: &Envelope) -> Option<String> {
     let number = |key: &str| data.get(key).and_then(Value::as_u64);
     let percent = || number("weightBp").map(|bp| format!("{} %", bp / 100)).unwrap_or_default();
     let plain = match envelope.event.as_str() {
-        "started" => {
-            let steps = data.get("moves").and_then(Value::as_array).map_or(0, Vec::len);
-            format!("started, {} steps and the promotion", steps)
-        }
+        "started" => match data.get("moves").and_then(Value::as_array).map_or(0, Vec::len) {
+            0 => "started, to take all traffic at once".to_owned(),
+            1 => "started, one step and then all traffic".to_owned(),
+            steps => format!("started, {steps} steps and then all traffic"),
+        },
         "staged" => "the files are on the host".to_owned(),
         "stepStarted" => format!("step {} begins", number("index").unwrap_or(0) + 1),
         "stepEnded" => format!("step {} is done", number("index").unwrap_or(0) + 1),
-        "capacityReady" => format!("{} instances are ready", number("ready").unwrap_or(0)),
+        "capacityReady" => match number("ready").unwrap_or(0) {
+            1 => "one instance is ready".to_owned(),
+            ready => format!("{ready} instances are ready"),
+        },
         "trafficObserved" => format!("the switch gives it {}", percent()),
         "promoted" => "all traffic is on it; the version before stays warm".to_owned(),
         "baked" => "the bake window is over".to_owned(),

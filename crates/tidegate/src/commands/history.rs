@@ -44,11 +44,7 @@ pub(super) fn run(context: &Context, args: &HistoryArgs) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
-fn rollouts(
-    context: &Context,
-    reader: &dyn Reader,
-    limit: usize,
-) -> Result<Vec<Rollout>, Failure> {
+fn rollouts(context: &Context, reader: &dyn Reader, limit: usize) -> Result<Vec<Rollout>, Failure> {
     let filtered = context.common.environment.is_some() || context.common.service.is_some();
     let mut rollouts = Vec::new();
     for row in reader.views("rollout", false, if filtered { LOOK } else { limit })? {
@@ -98,7 +94,6 @@ fn text(context: &Context, rollouts: &[Rollout]) {
         context.printer.answer(&line);
     }
 }
-
 
 /// Every event that happens, until somebody interrupts.
 async fn follow(context: &Context, place: &Place, args: &HistoryArgs) -> Result<Exit, Failure> {

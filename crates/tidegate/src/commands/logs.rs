@@ -66,7 +66,10 @@ async fn follow(
         }
         // Instances come and go meanwhile.
         for log in find(home, wanted)? {
-            readers.entry(log.path.clone()).or_insert_with(|| Tail::new(log)).more(&context.printer);
+            readers
+                .entry(log.path.clone())
+                .or_insert_with(|| Tail::new(log))
+                .more(&context.printer);
         }
         if context.printer.is_closed() {
             return Ok(Exit::Done);
@@ -156,7 +159,11 @@ fn matches(wanted: &Wanted<'_>, instance: &str, slot: Option<&SlotFile>, gone: b
         None => {
             let front = match (wanted.service, wanted.version) {
                 (Some(service), Some(version)) => {
-                    return instance.starts_with(&format!("{}-{}-", plain(service), plain(version)));
+                    return instance.starts_with(&format!(
+                        "{}-{}-",
+                        plain(service),
+                        plain(version)
+                    ));
                 }
                 (Some(service), None) => format!("{}-", plain(service)),
                 (None, Some(version)) => {

@@ -9,6 +9,7 @@ use super::Context;
 use super::release::Prepared;
 use crate::cli::{Output, PlanArgs};
 use crate::exit::{Exit, Failure, Report};
+use crate::output::numbers::count;
 use crate::output::table::{layout, wrap};
 use crate::output::{BOLD, DIM, Printer, YELLOW, live, printable};
 use crate::project;
@@ -71,14 +72,14 @@ pub(super) fn summary(spec: &ProjectSpec, prepared: &Prepared<'_>, plan: &Plan) 
         format!("step {} is not undone", no_return.join(", "))
     };
     format!(
-        "release {BOLD}{} {}{BOLD:#} of {} to {}  {}  plan {}  {} steps{undo}, {end}",
+        "release {BOLD}{} {}{BOLD:#} of {} to {}  {}  plan {}  {}{undo}, {end}",
         prepared.service.name,
         prepared.release.version,
         spec.project,
         prepared.names().join(", "),
         prepared.release.digest.short(),
         plan.digest.short(),
-        plan.steps.len(),
+        count(plan.steps.len() as u64, "step", "steps"),
     )
 }
 
@@ -95,7 +96,7 @@ fn text(printer: &Printer, plan: &Plan) {
     let mut environment = "";
     let mut rows: Vec<Vec<String>> = Vec::new();
     let flush = |rows: &mut Vec<Vec<String>>| {
-        let head = ["", "does", "undo", "if Tidegate dies there"].map(str::to_owned).to_vec();
+        let head = ["", "does", "undo", "if we die there"].map(str::to_owned).to_vec();
         let mut all = vec![head];
         all.append(rows);
         for (index, line) in layout(&all, 3, columns).into_iter().enumerate() {

@@ -1,11 +1,12 @@
 //! `release`: makes a release and drives it through the environments.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
-use tidegate_core::Digest;
 use tidegate_core::plan::{Plan, StableRef};
-use tidegate_core::spec::{EnvironmentSpec, ProjectSpec, ReleaseRef, ServiceSpec};
-use tidegate_wire::api::{ReleaseAccepted, ReleaseRequest};
+use tidegate_core::spec::{EnvironmentSpec, Platform, ProjectSpec, ReleaseRef, ServiceSpec};
+use tidegate_core::{Digest, StreamId};
+use tidegate_wire::api::{ReleaseAccepted, ReleaseRequest, Status};
 use tidegate_wire::home::Home;
 
 use super::{Context, block_on, plan};
@@ -71,7 +72,32 @@ impl<'a> Prepared<'a> {
                 .and_then(|lane| lane.stable.clone())
                 .map(|stable| StableRef { version: stable.version, digest: stable.digest })
         };
-        Ok(plan::make(spec, &self.names(), &self.service.name, &self.release, &stable))
+        let mut plan = plan::make(spec, &self.names(), &self.service.name, &self.release, &stable);
+        plan.refusals.extend(self.taken_ports(home, &status));
+        let mut known = std::collections::BTreeSet::new();
+        plan.warnings.retain(|warning| known.insert(warning.clone()));
+        Ok(plan)
+    }
+
+    /// Listeners that somebody else holds. Those of our own switch are fine.
+    fn taken_ports(&self, home: &Home, status: &Status) -> Vec<String> {
+        let switch = home::living(home, "switch").is_some();
+        let is_ours = |environment: &str| {
+            switch && status.environments.iter().any(|lane| lane.name == environment)
+        };
+        self.environments
+            .iter()
+            .filter(|environment| !is_ours(&environment.name))
+            .filter_map(|environment| {
+                let Platform::Process { listen } = &environment.platform;
+                let address: SocketAddr = listen.parse().ok()?;
+                let error = TcpListener::bind(address).err()?;
+                Some(format!(
+                    "{}: {address} cannot be opened for its clients: {error}",
+                    environment.name
+                ))
+            })
+            .collect()
     }
 }
 
@@ -141,13 +167,8 @@ async fn drive(
     if context.common.no_wait {
         return Ok(announce(context, &engine, &accepted).await);
     }
-    let stream = format!("{}/release/{}", request.project.project, accepted.release);
-    let target = Target::Release(Release {
-        stream,
-        service: request.service.clone(),
-        version: request.version.clone(),
-        ..Release::default()
-    });
+    let stream = StreamId::new(&request.project.project, "release", &accepted.release);
+    let target = Target::Release(Release::of(&stream));
     let follow = args.follow.clone();
     Following::new(printer, home, target, follow, args.abort_on_interrupt)
         .run(Feed::new(home, Some(engine), accepted.seq), interrupts)

@@ -101,7 +101,9 @@ async fn rollout(context: &Context, place: &Place, args: &SteerArgs) -> Result<R
     open(all, &context.common)?.ok_or_else(|| {
         let failure = Failure::refused("nothingOpen", "nothing is in progress", "");
         match last {
-            Some(last) => failure.fix(format!("the last rollout was {last}: tidegate explain {last}")),
+            Some(last) => {
+                failure.fix(format!("the last rollout was {last}: tidegate explain {last}"))
+            }
             None => failure.fix("`tidegate release VERSION` starts one"),
         }
     })

@@ -1,12 +1,13 @@
 //! `validate`: all mistakes of the project file at once.
 
 use serde_json::json;
+use tidegate_syntax::Diagnostic;
 
 use super::Context;
 use crate::cli::Output;
 use crate::exit::{Exit, Failure};
+use crate::output::GREEN;
 use crate::output::numbers::count;
-use crate::output::{GREEN, YELLOW};
 use crate::project;
 
 /// Says what is in the file, or what is wrong with it.
@@ -15,7 +16,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let spec = loaded.spec();
     let printer = &context.printer;
     if printer.output != Output::Text {
-        let warnings: Vec<_> = loaded.project.warnings.iter().map(|w| w.body()).collect();
+        let warnings: Vec<_> = loaded.project.warnings.iter().map(Diagnostic::body).collect();
         let services: Vec<_> = spec.services.iter().map(|s| &s.name).collect();
         let environments: Vec<_> = spec.environments.iter().map(|e| &e.name).collect();
         printer.document(&json!({
@@ -34,14 +35,6 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     }
     if !loaded.project.warnings.is_empty() {
         printer.progress(project::render(&loaded.project.warnings).trim_end());
-    }
-    for item in &spec.unsupported {
-        printer.progress(&format!(
-            "{YELLOW}not in this version{YELLOW:#}: {}\n  --> {}{}",
-            item.text,
-            item.at,
-            item.hint.as_ref().map(|hint| format!("\n   = fix: {hint}")).unwrap_or_default(),
-        ));
     }
     printer.answer(&format!(
         "{GREEN}valid{GREEN:#}: {}, project {}: {} ({}), {} ({})",

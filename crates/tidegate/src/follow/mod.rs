@@ -23,6 +23,10 @@ use crate::output::{Printer, is_ci, line, outcome};
 use crate::source::{self, encode};
 use crate::{documents, principal};
 
+/// A rollout that is held for less than this is not said to be: what blocks it may be over as fast
+/// as it came, such as a host that is started again.
+const HELD: Duration = Duration::from_secs(2);
+
 /// What to follow and how.
 pub(crate) struct Following<'a> {
     /// Where it is printed.
@@ -61,14 +65,21 @@ impl<'a> Following<'a> {
         mut feed: Feed,
         mut interrupts: Interrupts,
     ) -> Result<Exit, Failure> {
-        let deadline = self.follow.timeout.map_or(Deadline::never(), Deadline::after);
-        let wait = Duration::from_millis(if self.live.is_some() { 400 } else { 1500 });
+        let deadline = self.follow.timeout.map_or_else(Deadline::never, Deadline::after);
+        let wait = Duration::from_millis(if self.live.is_some() { 400 } else { 1000 });
         let mut abort = false;
+        let mut held = Deadline::after(HELD);
         self.recall()?;
         loop {
             self.refresh(&feed).await?;
             self.draw();
-            if let Some(exit) = self.target.reached(self.follow.until, &self.rollouts) {
+            let reached = self.target.reached(self.follow.until, &self.rollouts);
+            if reached != Some(Exit::Held) {
+                held = Deadline::after(HELD);
+            }
+            if let Some(exit) = reached
+                && (exit != Exit::Held || held.passed())
+            {
                 // What has happened up to this end belongs to the story.
                 for event in feed.next(Duration::ZERO).await.unwrap_or_default() {
                     self.show(&event);
@@ -125,7 +136,8 @@ impl<'a> Following<'a> {
         match (&self.target, feed.engine()) {
             (Target::Rollout(id), Some(engine)) => {
                 // An engine that dies now is noticed by the feed.
-                if let Ok(rollout) = engine.get(&format!("/v1/rollouts/{}", encode(id)), within).await
+                if let Ok(rollout) =
+                    engine.get(&format!("/v1/rollouts/{}", encode(id)), within).await
                 {
                     self.rollouts = vec![rollout];
                 }
@@ -160,10 +172,11 @@ impl<'a> Following<'a> {
     }
 
     fn show(&mut self, event: &tidegate_wire::api::Event) {
-        if let Target::Release(release) = &mut self.target
-            && event.stream == release.stream
-        {
-            release.fold(&event.data, event.reason.as_ref());
+        if let Target::Release(release) = &mut self.target {
+            if event.stream == release.stream {
+                release.fold(&event.data, event.reason.as_ref());
+            }
+            release.notice(event);
         }
         match self.printer.output {
             // Every event of the home, so that `seq` has no holes.

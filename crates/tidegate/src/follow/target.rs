@@ -1,9 +1,9 @@
 //! What is followed, and when it is reached.
 
 use serde_json::Value;
-use tidegate_core::Reason;
 use tidegate_core::release::Event as ReleaseEvent;
 use tidegate_core::rollout::Outcome;
+use tidegate_core::{Reason, StreamId};
 use tidegate_wire::api::{Event, Rollout};
 
 use crate::cli::Until;
@@ -28,6 +28,8 @@ pub(crate) struct Release {
     pub(crate) service: String,
     /// The version.
     pub(crate) version: String,
+    /// Rollouts that were started for it.
+    pub(crate) started: Vec<String>,
     /// Its last rollout that ended.
     pub(crate) rollout: Option<String>,
     /// The environment that it is in.
@@ -39,6 +41,34 @@ pub(crate) struct Release {
 }
 
 impl Release {
+    /// The release of this stream: `PROJECT/release/SERVICE@VERSION`.
+    pub(crate) fn of(stream: &StreamId) -> Self {
+        let (service, version) = stream.id.split_once('@').unwrap_or((&stream.id, ""));
+        Self {
+            stream: stream.to_string(),
+            service: service.to_owned(),
+            version: version.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Notes the rollouts that lanes start for it.
+    pub(crate) fn notice(&mut self, event: &Event) {
+        if event.event != "lane.started" {
+            return;
+        }
+        let proposal = event.data.get("proposal");
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let version = text(proposal.and_then(|p| p.pointer("/release/version")));
+        let service = text(proposal.and_then(|p| p.pointer("/service/name")));
+        if version.as_ref() == Some(&self.version)
+            && service.as_ref() == Some(&self.service)
+            && let Some(rollout) = text(event.data.get("rollout"))
+        {
+            self.started.push(rollout);
+        }
+    }
+
     /// Folds an event of the release's own stream.
     pub(crate) fn fold(&mut self, data: &Value, reason: Option<&Reason>) {
         let Ok(event) = serde_json::from_value::<ReleaseEvent>(data.clone()) else { return };
@@ -74,6 +104,7 @@ impl Target {
             Self::Rollout(name) => (kind == "rollout" && name == id) || rollouts.iter().any(shown),
             Self::Release(release) => {
                 event.stream == release.stream
+                    || (kind == "rollout" && release.started.iter().any(|known| known == id))
                     || rollouts.iter().any(shown)
                     || (kind == "lane" && id.ends_with(&format!("/{}", release.service)))
             }
@@ -113,14 +144,14 @@ pub(crate) fn reached(rollout: &Rollout, until: Until) -> Option<Exit> {
         return Some(Exit::Held);
     }
     let outcome = parse_outcome(rollout.outcome.as_deref()?)?;
+    // What came back is followed until its last instance is gone: then it can be retried.
+    let promoted = outcome == Outcome::Promoted;
     let reached = match until {
-        Until::Promoted => true,
-        Until::Baked => {
-            outcome != Outcome::Promoted || rollout.phase == "Healthy" || is_over(rollout)
-        }
-        Until::Ended => is_over(rollout),
+        Until::Promoted => promoted,
+        Until::Baked => promoted && rollout.phase == "Healthy",
+        Until::Ended => false,
     };
-    reached.then(|| exit_of(outcome))
+    (reached || is_over(rollout)).then(|| exit_of(outcome))
 }
 
 /// An outcome by its word.
@@ -158,17 +189,21 @@ mod tests {
             (rollout("Progressing", None, false), [None, None, None]),
             (rollout("Paused", None, false), [None, None, None]),
             (rollout("RollingBack", None, false), [None, None, None]),
+            (rollout("RollingBack", Some("rolledBack"), false), [None, None, None]),
             (rollout("Held", None, false), [Some(Exit::Held); 3]),
             (rollout("Baking", Some("promoted"), false), [Some(Exit::Done), None, None]),
-            (rollout("Healthy", Some("promoted"), false), [Some(Exit::Done), Some(Exit::Done), None]),
+            (
+                rollout("Healthy", Some("promoted"), false),
+                [Some(Exit::Done), Some(Exit::Done), None],
+            ),
             (rollout("Healthy", Some("promoted"), true), [Some(Exit::Done); 3]),
             (rollout("Degraded", Some("rolledBack"), true), [Some(Exit::Undone); 3]),
             (rollout("Degraded", Some("refused"), true), [Some(Exit::Refused); 3]),
             (rollout("Healthy", Some("superseded"), true), [Some(Exit::Undone); 3]),
         ];
         for (rollout, wanted) in cases {
-            let got = [Until::Promoted, Until::Baked, Until::Ended]
-                .map(|until| reached(&rollout, until));
+            let got =
+                [Until::Promoted, Until::Baked, Until::Ended].map(|until| reached(&rollout, until));
             assert_eq!(got, wanted, "{rollout:?}");
         }
     }

@@ -72,7 +72,10 @@ mod tests {
     fn an_event_is_one_line_with_its_reason() {
         let reason = Some(Reason::new("plan", "the pause is over"));
         let line = event_line(&event(json!({"type": "stepStarted", "step": 2}), reason), true);
-        assert_eq!(line, "2026-07-01T12:00:01Z 7 rollout.stepStarted r-1 step=2: the pause is over");
+        assert_eq!(
+            line,
+            "2026-07-01T12:00:01Z 7 rollout.stepStarted r-1 step=2: the pause is over"
+        );
     }
 
     #[test]

@@ -124,7 +124,8 @@ fn one(rollout: &Rollout, now_ms: u64, columns: usize, unicode: bool) -> Vec<Str
         let line = traffic(old, label, rest, room, &rollout.counts.stable, unicode);
         lines.push(format!(" {BOLD}{name:<pad$}{BOLD:#}{line}", pad = indent - 1));
     }
-    let head = if old.is_some() { " ".repeat(indent) } else { format!(" {name:<p$}", p = indent - 1) };
+    let head =
+        if old.is_some() { " ".repeat(indent) } else { format!(" {name:<p$}", p = indent - 1) };
     lines.push(format!(
         "{head}{}",
         traffic(&new, label, share, room, &rollout.counts.canary, unicode)
@@ -134,14 +135,16 @@ fn one(rollout: &Rollout, now_ms: u64, columns: usize, unicode: bool) -> Vec<Str
     let time = clock::stopwatch(until.saturating_sub(started));
     let step = &rollout.step;
     let pad = " ".repeat(indent);
-    lines.push(format!(
-        "{pad}{}{}  {DIM}step {}/{} {}  {time}{DIM:#}",
-        phase(rollout),
-        rollout.phase,
-        step.index,
-        step.count,
-        step.kind,
-    ) + &format!("{:#}", anstyle::Style::new()));
+    lines.push(
+        format!(
+            "{pad}{}{}  {DIM}step {}/{} {}  {time}{DIM:#}",
+            phase(rollout),
+            rollout.phase,
+            step.index,
+            step.count,
+            step.kind,
+        ) + &format!("{:#}", anstyle::Style::new()),
+    );
     if let Some(waiting) = &rollout.waiting {
         let mut text = printable(&waiting.text);
         if let Some(until) = waiting.until.as_deref().and_then(clock::parse) {

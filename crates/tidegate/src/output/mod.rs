@@ -46,13 +46,13 @@ impl Printer {
     /// A line of the answer, on stdout.
     pub(crate) fn answer(&self, line: &str) {
         let mut out = anstream::stdout().lock();
-        self.note(writeln!(out, "{line}").and_then(|()| out.flush()));
+        self.note(&writeln!(out, "{line}").and_then(|()| out.flush()));
     }
 
     /// Bytes of the answer as they are.
     pub(crate) fn raw(&self, bytes: &[u8]) {
         let mut out = io::stdout().lock();
-        self.note(out.write_all(bytes).and_then(|()| out.flush()));
+        self.note(&out.write_all(bytes).and_then(|()| out.flush()));
     }
 
     /// A document: in lines for people with `-o json`, in one line with `-o jsonl`.
@@ -129,7 +129,7 @@ impl Printer {
         self.closed.get()
     }
 
-    fn note(&self, result: io::Result<()>) {
+    fn note(&self, result: &io::Result<()>) {
         if result.is_err() {
             self.closed.set(true);
         }

@@ -27,11 +27,10 @@ fn first(rollout: &Rollout, exit: Exit) -> String {
         (_, _) => (YELLOW, "not ended"),
     };
     let place = format!("{} {}", rollout.environment, rollout.services.join(", "));
-    let why = match exit {
-        Exit::Held => rollout.waiting.as_ref().map(|waiting| waiting.text.clone()),
-        _ => None,
-    }
-    .or_else(|| rollout.reason.as_ref().map(|reason| reason.text.clone()));
+    let held = rollout.waiting.as_ref().filter(|_| exit == Exit::Held);
+    let why = held
+        .map(|waiting| waiting.text.clone())
+        .or_else(|| rollout.reason.as_ref().map(|reason| reason.text.clone()));
     let version = printable(&rollout.version);
     let mut text = match outcome {
         "promoted" => format!("{style}{word}{style:#}: {place} is on {version}"),
@@ -132,9 +131,13 @@ mod tests {
             ..Rollout::default()
         };
         let text = lines(&rollout, Exit::Undone).join("\n");
-        for part in
-            ["rolled back", "v2", "2.2 % is above 1 %", "5 of them failed (2.2 %)", "100 % is on v1"]
-        {
+        for part in [
+            "rolled back",
+            "v2",
+            "2.2 % is above 1 %",
+            "5 of them failed (2.2 %)",
+            "100 % is on v1",
+        ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
     }

@@ -51,11 +51,11 @@ pub(crate) fn layout(rows: &[Vec<String>], wrapped: usize, columns: usize) -> Ve
     let wanted: usize = widths.iter().skip(fixed).sum();
     if wanted > free {
         let mut left = free;
-        for column in fixed..count {
+        for (column, width) in widths.iter_mut().enumerate().skip(fixed) {
             let last = column + 1 == count;
-            let share = if last { left } else { (widths[column] * free / wanted).max(12) };
-            widths[column] = share.min(left);
-            left = left.saturating_sub(widths[column]);
+            let share = if last { left } else { (*width * free / wanted).max(12) };
+            *width = share.min(left);
+            left = left.saturating_sub(*width);
         }
     }
     let mut lines = Vec::new();

@@ -61,8 +61,11 @@ pub(crate) fn host(context: &Context) -> Result<Exit, Failure> {
     let home = named_home(context)?;
     let config = HostConfig::new(home.clone(), own_binary()?, VERSION);
     runtime(2)?.block_on(tidegate_host::run(config)).map_err(|error| {
-        let failure =
-            Failure::unreachable("host", "the host does not run", home.root().display().to_string());
+        let failure = Failure::unreachable(
+            "host",
+            "the host does not run",
+            home.root().display().to_string(),
+        );
         with_chain(failure, &error)
     })?;
     Ok(Exit::Done)

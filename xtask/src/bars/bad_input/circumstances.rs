@@ -17,64 +17,76 @@ const fn case(
     name: &'static str,
     make: fn(&Stage) -> Result<()>,
     type_: fn(&Stage) -> Result<Ran>,
-    code: i32,
+    codes: &'static [i32],
     words: &'static [&'static str],
 ) -> Case {
-    Case { name, make, type_, expected: Expected { code, words } }
+    Case { name, make, type_, expected: Expected { codes, words } }
 }
 
 /// All of them.
 pub(super) const CASES: &[Case] = &[
-    case("no tidegate.yaml", no_file, |s| s.tidegate(&["validate"]), 2, &["tidegate.yaml", "init"]),
-    case("unknown verb", nothing, |s| s.tidegate(&["relase", "v1"]), 2, &["relase"]),
-    case("unknown flag", nothing, |s| s.tidegate(&["plan", "v1", "--too", "x"]), 2, &["--too"]),
-    case("unknown environment", nothing, to_nowhere, 2, &["nowhere", "production"]),
-    case("version with a slash", nothing, |s| release(s, "../v1"), 2, &["version|../v1"]),
-    case("version that was not built", nothing, |s| release(s, "v9"), 2, &["dist/web-v9"]),
-    case("verb without a rollout", nothing, |s| s.tidegate(&["promote"]), 3, &["progress|rollout"]),
-    case("unknown rollout", promoted, |s| s.tidegate(&["explain", "r-none"]), 2, &["r-none"]),
+    case(
+        "no tidegate.yaml",
+        no_file,
+        |s| s.tidegate(&["validate"]),
+        &[2],
+        &["tidegate.yaml", "init"],
+    ),
+    case("unknown verb", nothing, |s| s.tidegate(&["relase", "v1"]), &[2], &["relase"]),
+    case("unknown flag", nothing, |s| s.tidegate(&["plan", "v1", "--too", "x"]), &[2], &["--too"]),
+    case("unknown environment", nothing, to_nowhere, &[2], &["nowhere", "production"]),
+    case("version with a slash", nothing, |s| release(s, "../v1"), &[2], &["version|../v1"]),
+    case("version that was not built", nothing, |s| release(s, "v9"), &[2], &["dist/web-v9"]),
+    case(
+        "verb without a rollout",
+        nothing,
+        |s| s.tidegate(&["promote"]),
+        &[3],
+        &["progress|rollout"],
+    ),
+    case("unknown rollout", promoted, |s| s.tidegate(&["explain", "r-none"]), &[2], &["r-none"]),
     case(
         "digest that changed",
         changed,
         |s| release(s, "v1"),
-        2,
+        &[2],
         &["v1", "digest|another|changed"],
     ),
-    case("undo to a version that never was", promoted, undo_to_v9, 3, &["v9"]),
-    case("if-revision that is not", promoted, old_revision, 3, &["revision|rollout"]),
-    case("archive with ..", escaping, |s| release(s, "v2"), 2, &["..|outside"]),
-    case("archive that is cut", cut_archive, |s| release(s, "v2"), 2, &["web-v2"]),
-    case("start command missing", no_start, |s| release(s, "v1"), 2, &["run.sh"]),
+    case("undo to a version that never was", promoted, undo_to_v9, &[3], &["v9"]),
+    case("if-revision that is not", promoted, old_revision, &[3], &["revision|rollout"]),
+    case("archive with ..", escaping, |s| release(s, "v2"), &[2], &["..|outside"]),
+    case("archive that is cut", cut_archive, |s| release(s, "v2"), &[2], &["web-v2"]),
+    case("start command missing", no_start, |s| release(s, "v1"), &[2, 3], &["run.sh"]),
     case(
         "start command not executable",
         not_executable,
         |s| release(s, "v1"),
-        2,
+        &[2, 3],
         &["run.sh", "execut"],
     ),
-    case("port in use", nothing, port_in_use, 3, &["in use|busy|address"]),
+    case("port in use", nothing, port_in_use, &[3], &["in use|busy|address"]),
     case(
         "journal from a newer version",
         newer_journal,
         |s| s.tidegate(&["status"]),
-        5,
+        &[5],
         &["newer|version"],
     ),
-    case("journal with a flipped byte", flipped, |s| s.tidegate(&["status"]), 5, &["journal"]),
-    case("home that is a file", home_is_a_file, |s| release(s, "v1"), 5, &["home"]),
+    case("journal with a flipped byte", flipped, |s| s.tidegate(&["status"]), &[5], &["journal"]),
+    case("home that is a file", home_is_a_file, |s| release(s, "v1"), &[5], &["home"]),
     case(
         "home without write permission",
         nothing,
         read_only_home,
-        5,
+        &[5],
         &["home", "permission|read-only|write"],
     ),
-    case("disk full", nothing, full_disk, 5, &["space|full"]),
+    case("disk full", nothing, full_disk, &[5], &["space|full"]),
     case(
         "output of an unknown kind",
         nothing,
         |s| s.tidegate(&["status", "-o", "xml"]),
-        2,
+        &[2],
         &["xml", "json"],
     ),
 ];
@@ -183,7 +195,8 @@ fn read_only_home(stage: &Stage) -> Result<Ran> {
 /// A home of 256 kB that is full but for a few pages.
 fn full_disk(stage: &Stage) -> Result<Ran> {
     std::fs::create_dir(stage.home())?;
-    let fill = "mount -t tmpfs -o size=256k none home && head -c 250000 /dev/zero >home/filler";
+    let fill =
+        "mount -t tmpfs -o size=256k,mode=700 none home && head -c 250000 /dev/zero >home/filler";
     in_namespace(stage, fill)
 }
 

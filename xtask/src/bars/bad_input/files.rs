@@ -38,11 +38,11 @@ const fn swap(
     to: &'static str,
     words: &'static [&'static str],
 ) -> File {
-    File { name, change: Change::Swap(from, to), expected: Expected { code: 2, words } }
+    File { name, change: Change::Swap(from, to), expected: Expected { codes: &[2], words } }
 }
 
 const fn append(name: &'static str, text: &'static str, words: &'static [&'static str]) -> File {
-    File { name, change: Change::Append(text), expected: Expected { code: 2, words } }
+    File { name, change: Change::Append(text), expected: Expected { codes: &[2], words } }
 }
 
 const fn make(
@@ -50,7 +50,7 @@ const fn make(
     make: fn(&str) -> Vec<u8>,
     words: &'static [&'static str],
 ) -> File {
-    File { name, change: Change::Make(make), expected: Expected { code: 2, words } }
+    File { name, change: Change::Make(make), expected: Expected { codes: &[2], words } }
 }
 
 /// All of them.

@@ -74,8 +74,11 @@ fn leave_only_the_log(stage: &Stage, good: bool, printer: &Printer) {
     }
     let entries = std::fs::read_dir(&stage.folder).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()).filter(|path| *path != stage.log()) {
-        let removed =
-            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        let removed = if path.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
         if let Err(error) = removed {
             printer.warning(&format!("cannot remove {}: {error}", path.display()));
         }
@@ -93,8 +96,9 @@ impl Play<'_> {
         self.say("before: v1 is released to an empty place");
         self.verb(&["release", "v1"], 0).await?;
         let log = self.stage.log();
-        let load = Load::start(LoadOptions { rate: RATE, ..LoadOptions::new(self.stage.listen, &log) })
-            .map_err(|error| failed("the client cannot be started", &error))?;
+        let load =
+            Load::start(LoadOptions { rate: RATE, ..LoadOptions::new(self.stage.listen, &log) })
+                .map_err(|error| failed("the client cannot be started", &error))?;
         self.say(&format!(
             "a client sends {RATE} requests a second to {} from now on",
             self.stage.listen
@@ -123,7 +127,9 @@ impl Play<'_> {
         if let Some(process) = process {
             let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
         }
-        self.say(&format!("$ kill -9 {pid}        (the engine; nobody types anything from here on)"));
+        self.say(&format!(
+            "$ kill -9 {pid}        (the engine; nobody types anything from here on)"
+        ));
         let is_over = |rollout: &Rollout| rollout.version == "v4" && rollout.outcome.is_some();
         let end = self.until("v4 has ended", is_over).await?;
         if end.outcome.as_deref() != Some("promoted") {
@@ -133,7 +139,9 @@ impl Play<'_> {
             ));
         }
         if let Some(new) = living(&self.stage.home(), "engine") {
-            self.say(&format!("the host has started another engine, process {new}; v4 is promoted"));
+            self.say(&format!(
+                "the host has started another engine, process {new}; v4 is promoted"
+            ));
         }
         Ok(())
     }
@@ -200,14 +208,20 @@ impl Play<'_> {
         let status = tokio::time::timeout(ACT_MAX, running)
             .await
             .map_err(|_| {
-                Failure::defect(format!("`tidegate {shown}` takes over {} s", ACT_MAX.as_secs()), "demo")
+                Failure::defect(
+                    format!("`tidegate {shown}` takes over {} s", ACT_MAX.as_secs()),
+                    "demo",
+                )
             })?
             .map_err(|error| failed("a verb cannot be started", &error))?;
         if status.code() == Some(wanted) {
             return Ok(());
         }
-        Err(Failure::defect(format!("`tidegate {shown}` ended with {status}, not with {wanted}"), "demo")
-            .cause(last_lines(&self.stage.home().log("engine"))))
+        Err(Failure::defect(
+            format!("`tidegate {shown}` ended with {status}, not with {wanted}"),
+            "demo",
+        )
+        .cause(last_lines(&self.stage.home().log("engine"))))
     }
 
     fn command(&self, arguments: &[&str]) -> tokio::process::Command {
@@ -254,7 +268,10 @@ fn judge(
     }
     if others > 0 {
         return Err(Failure::defect(
-            format!("{} failed that the bad version did not answer", count(others, "request", "requests")),
+            format!(
+                "{} failed that the bad version did not answer",
+                count(others, "request", "requests")
+            ),
             log.display().to_string(),
         ));
     }

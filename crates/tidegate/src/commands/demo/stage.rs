@@ -11,8 +11,7 @@ use tidegate_wire::home::Home;
 pub(super) const BAD: &str = "v3";
 
 /// Versions with the flags that they are started with.
-const VERSIONS: [(&str, &str); 4] =
-    [("v1", ""), ("v2", ""), (BAD, " --errors 0.5"), ("v4", "")];
+const VERSIONS: [(&str, &str); 4] = [("v1", ""), ("v2", ""), (BAD, " --errors 0.5"), ("v4", "")];
 
 /// A folder with everything in it.
 #[derive(Debug)]
@@ -105,9 +104,6 @@ checks:
             .mode(0o755)
             .open(folder.join("web"))?;
         let binary = self.binary.to_string_lossy().replace('\'', r"'\''");
-        write!(
-            script,
-            "#!/bin/sh\n# web {version}\nexec '{binary}' demo-service \"$@\"{flags}\n"
-        )
+        write!(script, "#!/bin/sh\n# web {version}\nexec '{binary}' demo-service \"$@\"{flags}\n")
     }
 }
