@@ -111,6 +111,7 @@ impl<J: Journal> Engine<J> {
             return Ok(());
         }
         self.load(&stream)?;
+        draft.dirty.push(stream.clone());
         let version = self.live.get(&stream).map_or(0, |live| live.version);
         if let Some(wanted) = if_revision
             && wanted != version
@@ -123,8 +124,7 @@ impl<J: Journal> Engine<J> {
         }
         let mut unused = Outputs::default();
         let result = self.put(&stream, Stimulus::Ask(input), draft, &mut unused)?;
-        draft.replies.push((token, result.map(|()| stream.clone())));
-        draft.dirty.push(stream);
+        draft.replies.push((token, result.map(|()| stream)));
         Ok(())
     }
 
@@ -341,7 +341,10 @@ impl<J: Journal> Engine<J> {
             if !change.events.is_empty() || change.progress.is_some() {
                 change.view = Some(live.slot.view(&change.stream));
             }
-            if live.version >= live.snapshot_version + SNAPSHOT_EVERY {
+            // A stream that is at rest keeps its state beside its events, so that those may be
+            // archived one day.
+            let rests = !change.events.is_empty() && !live.open;
+            if rests || live.version >= live.snapshot_version + SNAPSHOT_EVERY {
                 live.snapshot_version = live.version;
                 change.snapshot = Some(live.slot.snapshot());
             }
