@@ -40,7 +40,7 @@ fn faulty(dice: &mut Dice) -> Behaviour {
 
 #[tokio::test]
 async fn the_counts_explain_every_request_whatever_the_instances_do() {
-    for seed in 1..=6 {
+    for seed in 1..=4 {
         let dice = &mut Dice(seed);
         let rig = Rig::start().await;
         let mut backends = Vec::new();
