@@ -2,8 +2,9 @@
 //!
 //! The lock alone is not enough: a stopped process keeps it, and SQLite's write lock, for ever. So
 //! a waiter watches the heartbeat by its own monotonic clock. Beats: somebody else drives, and the
-//! waiter leaves. Silence for [`STALE`] (of which the last second was watched): the waiter ends exactly the process that was seen to hold
-//! the lock all that time (by pidfd, so that a reused process id is never hit) and takes over.
+//! waiter leaves. Silence for [`STALE`] (of which at least [`CONFIRM`] was watched): the waiter ends
+//! exactly the process that was seen to hold the lock all that time (by pidfd, so that a reused
+//! process id is never hit) and takes over.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
