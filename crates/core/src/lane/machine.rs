@@ -3,7 +3,7 @@
 //! | input | no active rollout | active, under way | active, promoted |
 //! |---|---|---|---|
 //! | propose | start | queue, supersede | queue, supersede (the bake window ends) |
-//! | undo | start an undo | abort it | abort it, or queue the undo to another version |
+//! | undo | start an undo | abort it (an undo: no-op) | abort it, or queue the undo to another version |
 //! | retry | start, if the last one did not end promoted | refused | refused |
 
 use serde_json::json;
@@ -218,6 +218,13 @@ fn undo(
 ) -> Result<Vec<Event>, Rejected> {
     let stable = state.stable.as_ref().map(|s| s.release.version.as_str());
     if let Some(active) = &state.active {
+        let target = &active.proposal.release.version;
+        if active.proposal.kind == RolloutKind::Undo && to.as_ref().is_none_or(|to| to == target) {
+            // Asked twice is asked once: it does not undo the undo.
+            let text = format!("{} puts {target} back already", active.rollout);
+            return Err(Rejected::already("undoing", text)
+                .hint(format!("`tidegate abort {}` takes that back", active.rollout)));
+        }
         let back_to = active.previous.as_ref().map(|p| p.release.version.as_str());
         if to.is_none() || to.as_deref() == back_to {
             let rollout = active.rollout.clone();

@@ -47,6 +47,19 @@ fn an_undo_stops_the_version_only_when_its_last_request_is_answered() {
 }
 
 #[test]
+fn an_undo_that_is_asked_twice_is_done_once() {
+    let mut world = with_v1();
+    release(&mut world, "v2");
+    world.until(R2, "ended", ended);
+    world.stuck.push("capacity");
+    world.ask("lane", LANE, undo()).expect("accepted");
+    assert_eq!(world.ask("lane", LANE, undo()).expect_err("not twice").code, "undoing");
+    world.stuck.clear();
+    world.until(R3, "ended", ended);
+    assert_eq!(world.weights(), [("v1".to_owned(), 10_000)]);
+}
+
+#[test]
 fn a_first_release_that_is_taken_back_leaves_no_stable_version() {
     let mut world = World::new();
     release(&mut world, "v1");

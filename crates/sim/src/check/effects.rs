@@ -1,0 +1,27 @@
+//! S10: a one-shot is carried out at most once.
+
+use super::Check;
+use crate::fact::Fact;
+use crate::world::World;
+
+#[derive(Clone)]
+pub(super) struct AtMostOnce;
+
+impl Check for AtMostOnce {
+    fn name(&self) -> &'static str {
+        "S10 at most once"
+    }
+
+    fn see(&mut self, fact: &Fact<'_>, _world: &World) -> Result<(), String> {
+        match fact {
+            Fact::Executed { effect, times, .. } if *times > 1 => {
+                Err(format!("one-shot {effect} was carried out {times} times"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Check> {
+        Box::new(self.clone())
+    }
+}
