@@ -113,3 +113,15 @@ fn several_services_and_several_ends_have_to_be_named() {
     let said = stage.run(&["release", "v1"]).code(2);
     assert!(said.err.contains("canada, production"), "{}", said.err);
 }
+
+#[test]
+fn init_writes_a_valid_file_once_and_never_over_another() {
+    let stage = Stage::empty();
+    stage.version("v1", 200);
+    let said = stage.run(&["init"]).code(0);
+    assert!(said.out.contains("wrote"), "{}", said.out);
+    stage.run(&["validate"]).code(0);
+    let before = std::fs::read(stage.path("tidegate.yaml")).unwrap();
+    stage.run(&["init"]).code(3);
+    assert_eq!(std::fs::read(stage.path("tidegate.yaml")).unwrap(), before);
+}
