@@ -15,6 +15,7 @@ use tidegate_wire::home::Home;
 
 use crate::clock::Deadline;
 use crate::exit::Failure;
+use crate::home;
 
 /// An engine that runs answers this question within so long.
 const ANSWER: Duration = Duration::from_millis(1500);
@@ -51,7 +52,7 @@ impl Engine {
     pub(crate) async fn ensure(home: &Home) -> Result<Self, Failure> {
         let engine = Self::at(home);
         let deadline = Deadline::after(START);
-        let mut log = Log::open(home)?;
+        let mut log = Log::open(home, "engine")?;
         let mut child: Option<Child> = None;
         let mut ended: Option<ExitStatus> = None;
         loop {
@@ -75,7 +76,7 @@ impl Engine {
                 tokio::time::sleep(AGAIN).await;
             }
             if child.is_none() {
-                child = Some(spawn(home, &log)?);
+                child = Some(spawn(home, "engine", &log)?);
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -143,17 +144,44 @@ impl Engine {
     }
 }
 
-/// Starts the engine role, detached: it makes a session of its own, its output goes to the log.
-fn spawn(home: &Home, log: &Log) -> Result<Child, Failure> {
+/// Brings host and switch of a home back whose instances should run: after a reboot nobody else
+/// does. The host takes what shall run from its own state, and starts the switch.
+///
+/// # Errors
+/// If they do not live within a bound.
+pub(crate) async fn revive(home: &Home) -> Result<(), Failure> {
+    let mut log = Log::open(home, "host")?;
+    // A host that somebody else starts at this moment has the lock, and ours leaves.
+    let mut child = spawn(home, "host", &log)?;
+    let deadline = Deadline::after(START);
+    while ["host", "switch"].iter().any(|role| home::living(home, role).is_none()) {
+        // Reaped, so that it is not taken for alive.
+        let _ = child.try_wait();
+        if deadline.passed() {
+            let on = home.root().display().to_string();
+            let failure = Failure::unreachable("hostUnreachable", "the host does not start", on);
+            return Err(log
+                .tail()
+                .into_iter()
+                .fold(failure, Failure::cause)
+                .fix(format!("see {}", log.path.display())));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// Starts a role, detached: it makes a session of its own, its output goes to the log.
+fn spawn(home: &Home, role: &str, log: &Log) -> Result<Child, Failure> {
     let failed = |error: std::io::Error| {
-        Failure::unreachable("engineNotStarted", "the engine cannot be started", "")
+        Failure::unreachable("notStarted", format!("the {role} cannot be started"), "")
             .cause(error.to_string())
     };
     let program = std::env::current_exe().map_err(failed)?;
     let out = log.file.try_clone().map_err(failed)?;
     let err = log.file.try_clone().map_err(failed)?;
     Command::new(program)
-        .arg("engine")
+        .arg(role)
         .arg("--home")
         .arg(home.root())
         .current_dir(home.root())
@@ -171,12 +199,12 @@ struct Log {
 }
 
 impl Log {
-    fn open(home: &Home) -> Result<Self, Failure> {
-        let path = home.log("engine");
+    fn open(home: &Home, role: &str) -> Result<Self, Failure> {
+        let path = home.log(role);
         let failed = |error: std::io::Error| {
             Failure::unreachable(
                 "homeNotWritable",
-                "the engine's log cannot be written",
+                "a log in the home cannot be written",
                 path.display().to_string(),
             )
             .cause(error.to_string())

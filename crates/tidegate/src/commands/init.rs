@@ -24,7 +24,7 @@ const SKIPPED: [&str; 5] = [".git", "node_modules", "target", ".venv", "__pycach
 
 /// Writes it; never overwrites.
 pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Exit, Failure> {
-    let folder = args.folder.as_deref().unwrap_or(Path::new("."));
+    let folder = args.folder.as_deref().unwrap_or_else(|| Path::new("."));
     let on = folder.display().to_string();
     let unreadable = |error: std::io::Error| {
         Failure::input("noFolder", "the folder cannot be read", &on).cause(error.to_string())

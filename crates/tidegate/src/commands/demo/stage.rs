@@ -67,7 +67,7 @@ impl Stage {
 
     /// The client's raw log.
     pub(super) fn log(&self) -> PathBuf {
-        self.folder.join("requests.tsv")
+        self.folder.join("requests.log")
     }
 
     fn project(&self) -> String {
