@@ -73,6 +73,20 @@ fn what_is_wrong_with_a_release_is_said_before_anything_moves() {
 }
 
 #[test]
+fn a_start_command_that_cannot_be_started_is_found_before_anything_moves() {
+    use std::os::unix::fs::PermissionsExt;
+    let stage = Stage::project(CANARY);
+    stage.version("v1", 200);
+    let program = stage.path("dist/web-v1/web");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = stage.run(&["release", "v1"]).code(2);
+    assert!(said.err.contains("not executable") && said.err.contains("chmod +x"), "{}", said.err);
+    std::fs::remove_file(&program).unwrap();
+    stage.run(&["plan", "v1"]).code(2);
+    assert!(!stage.home().join("engine.pid").exists());
+}
+
+#[test]
 fn a_taken_port_is_refused_and_nothing_starts() {
     let stage = Stage::project("{ setWeight: 10 }");
     stage.version("v1", 200);
