@@ -11,4 +11,4 @@ mod proxy;
 mod run;
 
 pub use control::store::StoreError;
-pub use run::{SwitchConfig, SwitchError, run, run_until};
+pub use run::{Limits, SwitchConfig, SwitchError, run, run_until};

@@ -17,11 +17,6 @@ use crate::control::{Control, api};
 use crate::counts::{Clock, Counts};
 use crate::proxy::Proxy;
 
-/// How long requests under way may take when the switch leaves.
-const DRAIN: Duration = Duration::from_secs(30);
-/// How long the holder may take to have all sockets when the switch leaves.
-const DEPOSIT: Duration = Duration::from_secs(2);
-
 /// How a switch runs.
 #[derive(Debug, Clone)]
 pub struct SwitchConfig {
@@ -30,13 +25,48 @@ pub struct SwitchConfig {
     /// How long requests under way may take when the switch is told to end (default 30 s); what
     /// takes longer is cut.
     pub drain: Duration,
+    /// How long the holder of the listening sockets may take to have all of them when the switch is
+    /// told to end (default 2 s).
+    pub deposit: Duration,
+    /// When the switch is told to end, it accepts for so long until its successor answers, and
+    /// idle clients get so long to ask once more and be told to go (default 5 s).
+    pub linger: Duration,
+    /// What clients may take their time for.
+    pub limits: Limits,
+}
+
+/// Limits in time for clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For a head, from its first byte, and for a TLS handshake (default 15 s).
+    pub head: Duration,
+    /// Between two requests on one connection (default 75 s).
+    pub idle: Duration,
+    /// Without taking a byte of an answer (default 60 s).
+    pub stuck: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(15),
+            idle: Duration::from_secs(75),
+            stuck: Duration::from_secs(60),
+        }
+    }
 }
 
 impl SwitchConfig {
     /// The switch of `home` with the defaults.
     #[must_use]
     pub fn new(home: Home) -> Self {
-        Self { home, drain: DRAIN }
+        Self {
+            home,
+            drain: Duration::from_secs(30),
+            deposit: Duration::from_secs(2),
+            linger: Duration::from_secs(5),
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -107,7 +137,7 @@ pub async fn run_until(
     raise_descriptor_limit();
     let store = Store::open(home.switch())?;
     let epoch = store.next_epoch(Clock::new().now_ms())?;
-    let proxy = Arc::new(Proxy::new(Arc::new(Counts::new(epoch))));
+    let proxy = Arc::new(Proxy::new(Arc::new(Counts::new(epoch)), config.limits, config.linger));
     let (alive, mut ended) = mpsc::channel(1);
     let listeners = Arc::new(Listeners::new(Arc::clone(&proxy), alive));
     let control = Arc::new(Control::new(Arc::clone(&proxy), Arc::clone(&listeners), store));
@@ -130,18 +160,26 @@ pub async fn run_until(
     stop.await;
 
     tracing::info!("the switch leaves");
+    let under_way = control.announce_leaving().await;
+    let held = listeners.wait_deposited(config.deposit).await;
     // From here on a successor may answer on the control socket.
     drop(close_api);
     serving.abort();
-    if !listeners.wait_deposited(DEPOSIT).await {
+    proxy.leaving.send_replace(true);
+    let (keeping, path) = (Arc::clone(&control), under_way.clone());
+    let keeping = tokio::spawn(async move { keeping.keep_leaving(&path).await });
+    if held {
+        wait_for_successor(&socket, config.linger).await;
+    } else {
         tracing::warn!("nobody holds the sockets: clients are refused until the next switch");
     }
     listeners.stop();
-    proxy.leaving.send_replace(true);
     // Every connection holds `alive`; the channel ends with the last of them.
     if tokio::time::timeout(config.drain, ended.recv()).await.is_err() {
         tracing::warn!(after = ?config.drain, "requests under way were cut");
     }
+    keeping.abort();
+    let _ = std::fs::remove_file(under_way); // stale in a moment
     background.stop();
     let blocks = proxy.counts.finished_blocks(true);
     if let Err(error) = control.history.append(&blocks) {
@@ -172,9 +210,12 @@ impl Background {
                 }
             }
         });
+        let following = Arc::clone(control);
+        let following = tokio::spawn(async move { following.follow_leaving().await });
         let listeners = Arc::clone(&control.listeners);
         let deposits = tokio::spawn(async move { listeners.run_deposits(holder).await });
-        Self(vec![closer.abort_handle(), writer.abort_handle(), deposits.abort_handle()])
+        let all = [closer, writer, following, deposits];
+        Self(all.iter().map(tokio::task::JoinHandle::abort_handle).collect())
     }
 
     fn stop(self) {
@@ -182,6 +223,17 @@ impl Background {
             task.abort();
         }
     }
+}
+
+/// Until another switch answers, which then accepts on the same sockets, or `within` is over.
+async fn wait_for_successor(socket: &Path, within: Duration) {
+    let answered = async {
+        while !is_answered(socket).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Either way this process stops accepting next.
+    let _ = tokio::time::timeout(within, answered).await;
 }
 
 async fn is_answered(socket: &Path) -> bool {

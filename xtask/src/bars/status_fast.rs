@@ -12,7 +12,8 @@ use tidegate_example_service::Behaviour;
 /// A rollout that is over as soon as it can be.
 const QUICK: &str = "
       steps:
-        - setWeight: 100";
+        - setWeight: 100
+      scaleDownDelay: 0s";
 
 /// How often each command is measured.
 const RUNS: usize = 60;
@@ -23,7 +24,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const ROLES: [&str; 3] = ["engine", "host", "switch"];
 
 pub(super) fn run(context: &Context, figures: &mut Figures) -> Result<()> {
-    let stage = Stage::new(&context.binaries)?;
+    let stage = Stage::keeping(&context.binaries, &context.folder)?;
     stage.write_project(&Project { canary: QUICK.into(), bake: "0s".into() })?;
     let rollouts = history(&stage, context)?;
     let wanted = usize::try_from(context.count(1000, 20))?;

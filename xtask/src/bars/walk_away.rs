@@ -38,7 +38,7 @@ struct Walked {
 }
 
 pub(super) fn run(context: &Context, figures: &mut Figures) -> Result<()> {
-    let stage = Stage::new(&context.binaries)?;
+    let stage = Stage::keeping(&context.binaries, &context.folder)?;
     stage.write_project(&Project::default())?;
     rounds::first(&stage, "v1")?;
     let load = stage.load(RATE, &context.folder.join("requests.log"))?;

@@ -34,6 +34,7 @@ pub struct Stage {
     folder: TempDir,
     binaries: Binaries,
     address: SocketAddr,
+    keep: Option<PathBuf>,
 }
 
 impl Stage {
@@ -45,7 +46,31 @@ impl Stage {
         // A short path, so that the sockets of the home need no detour.
         let folder = tempfile::Builder::new().prefix("tg-").tempdir()?;
         std::fs::create_dir_all(folder.path().join("dist"))?;
-        Ok(Self { folder, binaries: binaries.clone(), address: free_address()? })
+        Ok(Self { folder, binaries: binaries.clone(), address: free_address()?, keep: None })
+    }
+
+    /// The same; the logs of engine, host and switch and the last status are copied to `logs` in
+    /// this folder when the stage is cleared away.
+    ///
+    /// # Errors
+    /// As [`Stage::new`].
+    pub fn keeping(binaries: &Binaries, folder: &Path) -> Result<Self> {
+        let mut stage = Self::new(binaries)?;
+        stage.keep = Some(folder.join("logs"));
+        Ok(stage)
+    }
+
+    /// What is left is for people: if it cannot be copied, the bar's figures are the same.
+    fn keep_logs(&self) {
+        let Some(folder) = &self.keep else { return };
+        let _ = std::fs::create_dir_all(folder);
+        for role in ["engine", "host", "switch"] {
+            let name = format!("{role}.log");
+            let _ = std::fs::copy(self.home().join(&name), folder.join(&name));
+        }
+        if let Ok(status) = self.status() {
+            let _ = std::fs::write(folder.join("status.json"), format!("{status:#}"));
+        }
     }
 
     /// The project's folder.
@@ -176,6 +201,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        self.keep_logs();
         let _ = self.clear();
     }
 }

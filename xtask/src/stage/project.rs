@@ -17,7 +17,8 @@ pub const CANARY: &str = "
         - pause: { duration: 1s }
         - setWeight: 60
         - pause: { duration: 1s }
-      analysis: [errors]";
+      analysis: [errors]
+      scaleDownDelay: 1s";
 
 /// What the project says.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{Active, Event, FENCE_BLOCK, Input, KEPT, Kept, LaneMachine, Last, Proposal, State};
 use crate::machine::{Command, Machine, Rejected, Stimulus, StreamId, View};
 use crate::reason::Reason;
+use crate::release;
 use crate::rollout::{self, Outcome, RolloutKind, Start};
 use crate::time::Timestamp;
 
@@ -35,8 +36,8 @@ impl Machine for LaneMachine {
             }
             Stimulus::Ask(Input::Retry { principal }) => retry(id, state, principal),
             Stimulus::Ask(Input::Promoted { rollout }) => Ok(promoted(state, rollout)),
-            Stimulus::Ask(Input::Ended { rollout, outcome, left }) => {
-                Ok(ended(id, state, rollout, outcome, left))
+            Stimulus::Ask(Input::Ended { rollout, outcome, left, leftovers }) => {
+                Ok(ended(id, state, rollout, outcome, left, leftovers))
             }
             Stimulus::Timer(_) | Stimulus::Answer { .. } => Ok(Vec::new()),
         }
@@ -45,7 +46,7 @@ impl Machine for LaneMachine {
     fn apply(state: &mut State, event: &Event, at: Timestamp) {
         match event {
             Event::Queued { proposal, .. } => state.next = Some(proposal.clone()),
-            Event::Started { rollout, number, proposal, .. } => {
+            Event::Started { rollout, number, proposal, also } => {
                 state.rollouts = *number;
                 state.next = None;
                 state.active = Some(Active {
@@ -53,10 +54,17 @@ impl Machine for LaneMachine {
                     proposal: proposal.clone(),
                     previous: state.stable.clone(),
                     promoted: false,
+                    also: also.clone(),
+                    undo_by: None,
                     since: at,
                 });
             }
-            Event::UndoRequested { .. } => {}
+            Event::UndoRequested { principal, .. } => {
+                if let Some(active) = &mut state.active {
+                    active.undo_by = Some(principal.clone());
+                }
+            }
+            Event::UndoMissed { .. } => {}
             Event::StableChanged { .. } => {
                 if let Some(active) = &mut state.active {
                     active.promoted = true;
@@ -69,13 +77,13 @@ impl Machine for LaneMachine {
             }
             Event::RolloutEnded { rollout, outcome, .. } => {
                 let Some(active) = state.active.take() else { return };
-                if active.promoted
-                    && *outcome != Outcome::Promoted
-                    && let Some(previous) = active.previous
-                {
+                if active.promoted && *outcome != Outcome::Promoted {
                     // Taken back out of the bake window: the version is no good one to keep.
                     let bad = active.proposal.release.clone();
-                    make_stable(state, previous);
+                    match active.previous {
+                        Some(previous) => make_stable(state, previous),
+                        None => state.stable = None,
+                    }
                     state.kept.retain(|k| k.release != bad);
                 }
                 state.last = Some(Last {
@@ -94,9 +102,19 @@ impl Machine for LaneMachine {
             input: json!(input),
         };
         match event {
-            Event::Queued { proposal, superseding } => {
+            Event::Queued { proposal, superseding, replaced } => {
                 let by = proposal.release.version.clone();
-                vec![to_rollout(superseding, &rollout::Input::Supersede { by })]
+                let mut commands = vec![to_rollout(superseding, &rollout::Input::Supersede { by })];
+                if let Some(release) = replaced {
+                    let input = release::Input::RolloutEnded {
+                        environment: proposal.environment.name.clone(),
+                        rollout: String::new(),
+                        outcome: Outcome::Superseded,
+                    };
+                    let to = StreamId::new(&id.project, "release", release);
+                    commands.push(Command::Send { to, input: json!(input) });
+                }
+                commands
             }
             Event::Started { rollout, number, proposal, also } => {
                 let start = Start {
@@ -114,7 +132,9 @@ impl Machine for LaneMachine {
                 };
                 vec![to_rollout(rollout, &input)]
             }
-            Event::StableChanged { .. } | Event::RolloutEnded { .. } => Vec::new(),
+            Event::StableChanged { .. } | Event::RolloutEnded { .. } | Event::UndoMissed { .. } => {
+                Vec::new()
+            }
         }
     }
 
@@ -130,6 +150,10 @@ impl Machine for LaneMachine {
             }
             Event::StableChanged { .. } => ("stableChanged", None),
             Event::RolloutEnded { .. } => ("rolloutEnded", None),
+            Event::UndoMissed { rollout } => {
+                let text = format!("{rollout} had ended when it was to be undone");
+                ("undoMissed", Some(Reason::new("undo", text)))
+            }
         }
     }
 
@@ -179,7 +203,8 @@ fn propose(id: &StreamId, state: &State, proposal: Box<Proposal>) -> Vec<Event> 
     match &state.active {
         None => vec![started(id, state, proposal, Vec::new())],
         Some(active) => {
-            vec![Event::Queued { proposal, superseding: active.rollout.clone() }]
+            let replaced = state.next.as_ref().and_then(|n| n.release_stream.clone());
+            vec![Event::Queued { proposal, superseding: active.rollout.clone(), replaced }]
         }
     }
 }
@@ -227,7 +252,12 @@ fn undo(
     let Some(template) = template else {
         return Err(Rejected::refused("notKept", format!("{}: nothing was released", id.id)));
     };
-    let proposal = Proposal {
+    Ok(propose(id, state, Box::new(undo_proposal(kept, template, principal))))
+}
+
+/// Puts a kept version back, in the environment as it was last described.
+fn undo_proposal(kept: &Kept, template: &Proposal, principal: String) -> Proposal {
+    Proposal {
         release: kept.release.clone(),
         service: kept.service.clone(),
         environment: template.environment.clone(),
@@ -235,8 +265,7 @@ fn undo(
         principal,
         release_stream: None,
         kind: RolloutKind::Undo,
-    };
-    Ok(propose(id, state, Box::new(proposal)))
+    }
 }
 
 fn retry(id: &StreamId, state: &State, principal: String) -> Result<Vec<Event>, Rejected> {
@@ -276,21 +305,35 @@ fn promoted(state: &State, rollout: String) -> Vec<Event> {
     }
 }
 
-fn ended(id: &StreamId, state: &State, rollout: String, outcome: Outcome, left: u32) -> Vec<Event> {
+fn ended(
+    id: &StreamId,
+    state: &State,
+    rollout: String,
+    outcome: Outcome,
+    left: u32,
+    leftovers: bool,
+) -> Vec<Event> {
     let Some(active) = state.active.as_ref().filter(|a| a.rollout == rollout) else {
         return Vec::new();
     };
-    let mut events = vec![Event::RolloutEnded { rollout, outcome, left }];
+    let mut events = vec![Event::RolloutEnded { rollout: rollout.clone(), outcome, left }];
     if let Some(next) = &state.next {
-        let mut also = Vec::new();
+        let mut also = if leftovers { active.also.clone() } else { Vec::new() };
         if left > 0 {
             let kept = Kept {
                 release: active.proposal.release.clone(),
                 service: active.proposal.service.clone(),
             };
+            also.retain(|(k, _)| k.release != kept.release);
             also.push((kept, left));
         }
         events.push(started(id, state, next.clone(), also));
+    } else if let (Outcome::Promoted, Some(by), Some(previous)) =
+        (outcome, &active.undo_by, &active.previous)
+    {
+        events.push(Event::UndoMissed { rollout });
+        let proposal = undo_proposal(previous, &active.proposal, by.clone());
+        events.push(started(id, state, Box::new(proposal), Vec::new()));
     }
     events
 }

@@ -53,6 +53,9 @@ pub enum Input {
         outcome: Outcome,
         /// Instances of its version that still run and may have traffic; 0 normally.
         left: u32,
+        /// Whether what an earlier rollout had left to it may still have traffic.
+        #[serde(default)]
+        leftovers: bool,
     },
 }
 
@@ -97,6 +100,9 @@ pub enum Event {
         proposal: Box<Proposal>,
         /// Which rollout was asked to make room.
         superseding: String,
+        /// The release stream of a proposal that waited before and is dropped for it.
+        #[serde(default)]
+        replaced: Option<String>,
     },
     /// A rollout was started.
     #[serde(rename_all = "camelCase")]
@@ -140,6 +146,12 @@ pub enum Event {
         /// Instances of its version that are left running.
         left: u32,
     },
+    /// The active rollout ended just when it was to be undone: the version before goes out again.
+    #[serde(rename_all = "camelCase")]
+    UndoMissed {
+        /// Which rollout.
+        rollout: String,
+    },
 }
 
 /// A lane's state.
@@ -172,6 +184,12 @@ pub struct Active {
     pub previous: Option<Kept>,
     /// Whether it has all traffic.
     pub promoted: bool,
+    /// What a superseded rollout had left running when it was started.
+    #[serde(default)]
+    pub also: Vec<(Kept, u32)>,
+    /// Who wants it undone, if somebody does.
+    #[serde(default)]
+    pub undo_by: Option<String>,
     /// When it was started.
     pub since: Timestamp,
 }

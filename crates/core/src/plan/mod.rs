@@ -270,9 +270,9 @@ fn seconds(ms: u64) -> f64 {
 /// `90 s`, `5 min`, `1 h`: the largest unit that divides it.
 fn seconds_words(ms: u64) -> String {
     match ms {
-        _ if ms % 1000 != 0 => format!("{} s", seconds(ms)),
-        _ if ms > 0 && ms % 3_600_000 == 0 => format!("{} h", ms / 3_600_000),
-        _ if ms > 0 && ms % 60_000 == 0 => format!("{} min", ms / 60_000),
+        _ if !ms.is_multiple_of(1000) => format!("{} s", seconds(ms)),
+        _ if ms > 0 && ms.is_multiple_of(3_600_000) => format!("{} h", ms / 3_600_000),
+        _ if ms > 0 && ms.is_multiple_of(60_000) => format!("{} min", ms / 60_000),
         _ => format!("{} s", ms / 1000),
     }
 }

@@ -32,7 +32,7 @@ pub fn refusals(project: &ProjectSpec, environment: &str, service: &str) -> Vec<
                 found.push(format!(
                     "check {name} can never fail: {} measurements, {} failures allowed",
                     check.count, check.failure_limit
-                ))
+                ));
             }
             Some(_) => {}
         }

@@ -26,7 +26,7 @@ impl Machine for ReleaseMachine {
         match stimulus {
             Stimulus::Ask(Input::Create(creation)) => create(state, creation),
             Stimulus::Ask(Input::RolloutEnded { environment, rollout, outcome }) => {
-                Ok(rollout_ended(state, environment, rollout, outcome))
+                Ok(rollout_ended(state, &environment, rollout, outcome))
             }
             Stimulus::Timer(_) | Stimulus::Answer { .. } => Ok(Vec::new()),
         }
@@ -43,8 +43,12 @@ impl Machine for ReleaseMachine {
                 state.outcome = None;
             }
             Event::EnvironmentEnded { environment, rollout, outcome } => {
-                state.rollout = Some(rollout.clone());
-                state.current = None;
+                if !rollout.is_empty() {
+                    state.rollout = Some(rollout.clone());
+                }
+                if state.current.as_ref() == Some(environment) {
+                    state.current = None;
+                }
                 state.promoted.retain(|e| e != environment);
                 if *outcome == Outcome::Promoted {
                     state.promoted.push(environment.clone());
@@ -170,30 +174,34 @@ fn validate(creation: &Creation) -> Result<(), Rejected> {
 
 fn rollout_ended(
     state: &State,
-    environment: String,
+    environment: &str,
     rollout: String,
     outcome: Outcome,
 ) -> Vec<Event> {
     let Some(creation) = &state.creation else { return Vec::new() };
     // A rollout that was promoted tells its end again; taken back out of its bake window it counts.
-    let repeated = state.current.as_deref() != Some(&environment);
-    if repeated && outcome == Outcome::Promoted && state.promoted.contains(&environment) {
+    let repeated = state.current.as_deref() != Some(environment);
+    if repeated && outcome == Outcome::Promoted && state.promoted.iter().any(|e| e == environment) {
         return Vec::new();
     }
     let mut events =
-        vec![Event::EnvironmentEnded { environment: environment.clone(), rollout, outcome }];
-    let next = creation
-        .environments
-        .iter()
-        .find(|e| **e != environment && !state.promoted.contains(e))
-        .cloned();
+        vec![Event::EnvironmentEnded { environment: environment.to_owned(), rollout, outcome }];
+    if repeated && state.current.is_some() {
+        // Another environment is under way; it says itself how it ends.
+        return events;
+    }
+    let mut later = creation.environments.iter().skip_while(|e| *e != environment).skip(1);
+    let next = later.find(|e| !state.promoted.contains(e)).cloned();
     match (outcome, next) {
-        (Outcome::Promoted, Some(environment))
-            if !repeated || state.outcome != Some(Outcome::Promoted) =>
-        {
-            events.push(Event::Proposed { environment });
-        }
-        _ => events.push(Event::Ended { outcome }),
+        (Outcome::Promoted, Some(environment)) => events.push(Event::Proposed { environment }),
+        (
+            Outcome::Promoted
+            | Outcome::RolledBack
+            | Outcome::Held
+            | Outcome::Superseded
+            | Outcome::Refused,
+            _,
+        ) => events.push(Event::Ended { outcome }),
     }
     events
 }

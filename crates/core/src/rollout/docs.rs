@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::state::State;
+use super::RolloutKind;
+use super::state::{Stage, State};
 use crate::capacity::{CapacityDoc, Fallback, FallbackAction, VersionCapacity};
 use crate::lane::Kept;
 use crate::machine::{Effect, EffectClass, StreamId};
@@ -74,7 +75,25 @@ fn fallback(id: &StreamId, state: &State) -> Fallback {
         return Fallback { after_ms: u64::MAX, action: FallbackAction::Stay };
     };
     let lost = &start.proposal.environment.if_engine_lost;
-    let wanted = if state.promoted { lost.bake } else { lost.canary };
+    let wanted = match state.stage {
+        // It is decided and seen: nothing that a host does later may turn it round. The old
+        // version is only stopped once such a document is in force.
+        Stage::Cooling | Stage::Retiring | Stage::ReturningDown | Stage::Ended => LostAction::Stay,
+        // Whoever wants the old version back does not want the new one in an emergency.
+        _ if start.proposal.kind == RolloutKind::Undo => LostAction::Stay,
+        Stage::Baking => lost.bake,
+        Stage::New
+        | Stage::Staging
+        | Stage::Scaling
+        | Stage::Shifting
+        | Stage::Pausing
+        | Stage::Analysing
+        | Stage::Running
+        | Stage::Resting
+        | Stage::ReturningCapacity
+        | Stage::ReturningTraffic
+        | Stage::Draining => lost.canary,
+    };
     // Going back is only possible while the old version is in the document.
     let restore = wanted == LostAction::Rollback && state.previous > 0;
     let action = match (restore, traffic(state, 0)) {
@@ -150,14 +169,17 @@ pub fn stage_effect(state: &State) -> Option<Effect> {
 /// Key of the stage effect.
 #[must_use]
 pub fn stage_key(state: &State) -> String {
-    if state.again == 0 { "stage".to_owned() } else { format!("stage-{}", state.again) }
+    match state.stage_again {
+        0 => "stage".to_owned(),
+        again => format!("stage-{again}"),
+    }
 }
 
 /// Puts the capacity document in force.
 #[must_use]
 pub fn capacity_effect(id: &StreamId, state: &State) -> Option<Effect> {
     let payload = serde_json::to_value(capacity(id, state)?).ok()?;
-    let key = document_key("capacity", state.capacity_seq, state.again);
+    let key = document_key("capacity", state.capacity_seq, state.capacity_again);
     Some(state_setting(state, key, "capacity", state.capacity_seq, payload))
 }
 
@@ -165,7 +187,7 @@ pub fn capacity_effect(id: &StreamId, state: &State) -> Option<Effect> {
 #[must_use]
 pub fn traffic_effect(state: &State) -> Option<Effect> {
     let payload = serde_json::to_value(traffic(state, state.wanted_bp)?).ok()?;
-    let key = document_key("traffic", state.traffic_seq, state.again);
+    let key = document_key("traffic", state.traffic_seq, state.traffic_again);
     Some(state_setting(state, key, "traffic", state.traffic_seq, payload))
 }
 
@@ -173,6 +195,12 @@ pub fn traffic_effect(state: &State) -> Option<Effect> {
 #[must_use]
 pub fn document_key(what: &str, seq: u64, again: u32) -> String {
     if again == 0 { format!("{what}-{seq}") } else { format!("{what}-{seq}-{again}") }
+}
+
+/// Key of the one-shot of a run step.
+#[must_use]
+pub fn run_key(index: usize) -> String {
+    format!("run-{index}")
 }
 
 /// The one-shot of a run step.
@@ -192,7 +220,7 @@ pub fn run_effect(
         "timeoutMs": timeout_ms,
     });
     Some(Effect {
-        key: format!("run-{index}"),
+        key: run_key(index),
         target: target(state).to_owned(),
         action: "run".to_owned(),
         class: EffectClass::OneShot,

@@ -171,6 +171,15 @@ pub enum Event {
     },
     /// The world does not block it any more.
     Unheld,
+    /// A target has refused a document that has to come into force; it is asked again after a while.
+    DocumentRefused {
+        /// `capacity` or `traffic`.
+        what: String,
+        /// Its sequence.
+        seq: u64,
+        /// Why.
+        reason: Reason,
+    },
     /// The last effect of a kind is asked for again: the target did not take it.
     SentAgain {
         /// `capacity`, `traffic` or `stage`.
@@ -178,10 +187,10 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
-    /// The target says no to the last document: it is not in force.
-    DocumentRefused {
-        /// `capacity` or `traffic`.
-        what: String,
+    /// On the way forward: the switch says no to the table, so it is not in force.
+    TrafficRefused {
+        /// Its sequence.
+        seq: u64,
         /// Why.
         reason: Reason,
     },

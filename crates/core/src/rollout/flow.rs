@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::event::{CheckVerdict, Event};
+use super::event::{CheckVerdict, Event, RunResult};
 use super::state::{RULES, Stage, State};
 use super::{Outcome, RolloutKind, Start};
 use crate::digest::Digest;
@@ -41,11 +41,13 @@ impl Flow {
     }
 
     pub(super) fn start(&mut self, start: Box<Start>) {
-        let moves = plan::moves(
-            start.proposal.kind,
-            start.previous.is_some(),
-            &start.proposal.environment.strategy,
-        );
+        let release = &start.proposal.release;
+        // The same version once more shares traffic with nobody.
+        let has_previous = start.previous.as_ref().is_some_and(|p| {
+            p.release.version != release.version || p.release.digest != release.digest
+        });
+        let strategy = &start.proposal.environment.strategy;
+        let moves = plan::moves(start.proposal.kind, has_previous, strategy);
         let plan = Digest::of_json(&(&start, &moves, RULES)).unwrap_or_default();
         self.emit(Event::Started { start, moves, plan, rules: RULES });
     }
@@ -109,19 +111,15 @@ impl Flow {
         self.moves_again();
         self.emit(Event::TrafficObserved { seq, weight_bp });
         if self.state.step < self.state.moves.len() {
-            if self.state.also {
-                self.want_capacity(self.state.canary, self.state.previous, false);
-            }
             self.end_step(None);
             return;
         }
         self.emit(Event::Promoted);
-        // The fallback of the bake window is another one than that of the canary.
-        if self.state.previous > 0 || self.state.also {
-            self.want_capacity(self.state.canary, self.state.previous, false);
-        }
         if self.bake_ms() == 0 {
             self.baked(None);
+        } else if self.state.previous > 0 {
+            // The fallback of the bake window is another one than that of the canary.
+            self.want_capacity(self.state.canary, self.state.previous, self.state.also);
         }
     }
 
@@ -134,8 +132,11 @@ impl Flow {
 
     pub(super) fn baked(&mut self, early: Option<Reason>) {
         self.emit(Event::Baked { early });
-        if self.state.previous == 0 {
+        if self.state.previous == 0 && !self.state.also {
             self.emit(Event::Ended { outcome: Outcome::Promoted });
+        } else if self.state.previous > 0 {
+            // The host must not put the old version back once it may be stopped.
+            self.want_capacity(self.state.canary, self.state.previous, self.state.also);
         }
     }
 
@@ -146,14 +147,23 @@ impl Flow {
 
     /// Leaves the step loop for the way back.
     pub(super) fn abort(&mut self, reason: Reason, outcome: Outcome) {
+        if self.state.stage == Stage::Running
+            && self.state.held.is_none()
+            && let Some(Step::Run { name, .. }) = self.state.current()
+        {
+            let name = name.clone();
+            let text = "taken back before its end was known; it may have happened".to_owned();
+            self.emit(Event::RunEnded { name, result: RunResult::Unknown, text });
+        }
         self.emit(Event::Aborting { reason, outcome });
-        if self.state.capacity_seq == 0 {
+        let leftovers = self.state.has_leftovers();
+        if self.state.capacity_seq == 0 && !leftovers {
             // Nothing has been asked of any target: nothing to take back.
             self.emit(Event::TrafficReturned);
             self.emit(Event::Ended { outcome });
             return;
         }
-        if self.state.shifted_at.is_none() {
+        if self.state.shifted_at.is_none() && !leftovers {
             self.emit(Event::TrafficReturned);
             self.go_down(0);
             return;
@@ -161,8 +171,8 @@ impl Flow {
         let full = self.state.previous_full();
         if full == 0 {
             self.want_traffic(0);
-        } else if self.state.previous < full {
-            self.want_capacity(self.state.canary, full, self.state.also);
+        } else if self.state.back.as_ref().is_some_and(|b| b.restarts) {
+            self.want_capacity(self.state.canary, full, self.state.also || leftovers);
         }
     }
 
@@ -197,17 +207,20 @@ impl Flow {
         if self.state.shifted_at.is_none() { Outcome::Refused } else { Outcome::RolledBack }
     }
 
-    pub(super) fn supersede(&mut self, by: String) {
+    pub(super) fn supersede(&mut self, by: &str) {
         if self.state.superseded_by.is_some() || self.state.stage == Stage::Ended {
             return;
         }
-        self.emit(Event::Superseded { by: by.clone() });
+        self.emit(Event::Superseded { by: by.to_owned() });
         let reason = Reason::new("superseded", format!("{by} is to go out instead"));
         match self.state.stage {
             Stage::Baking => self.baked(Some(reason)),
-            Stage::Cooling | Stage::Retiring => {}
-            Stage::ReturningCapacity => self.give_way_if_blocked(),
-            Stage::ReturningTraffic | Stage::Draining | Stage::ReturningDown => {}
+            Stage::ReturningCapacity
+            | Stage::ReturningTraffic
+            | Stage::Draining
+            | Stage::ReturningDown
+            | Stage::Retiring => self.give_way_if_blocked(),
+            Stage::Cooling | Stage::Ended => {}
             Stage::New
             | Stage::Staging
             | Stage::Scaling
@@ -216,17 +229,18 @@ impl Flow {
             | Stage::Analysing
             | Stage::Running
             | Stage::Resting => self.abort(reason, Outcome::Superseded),
-            Stage::Ended => {}
         }
     }
 
-    /// Both versions are broken and a third one waits: it takes over with what runs now.
+    /// The world blocks the end and another version waits: it takes over with what runs now.
     pub(super) fn give_way_if_blocked(&mut self) {
-        if self.state.stage == Stage::ReturningCapacity
-            && self.state.held.is_some()
-            && self.state.superseded_by.is_some()
-        {
+        if self.state.held.is_none() || self.state.superseded_by.is_none() {
+            return;
+        }
+        if self.state.stage.is_returning() {
             self.emit(Event::Ended { outcome: Outcome::Superseded });
+        } else if self.state.stage == Stage::Retiring {
+            self.emit(Event::Ended { outcome: Outcome::Promoted });
         }
     }
 
@@ -250,17 +264,32 @@ impl Flow {
         self.emit(Event::MeasureRequested { check: check.to_owned(), number, gate });
     }
 
+    /// Whether the current step waits for this gate.
+    pub(super) fn waits_for_gate(&self, check: &str) -> bool {
+        self.state.stage == Stage::Analysing
+            && self.state.gates_started
+            && matches!(self.state.current(), Some(Step::Analysis { checks })
+                if checks.iter().any(|c| c == check))
+            && !self.state.passed.iter().any(|c| c == check)
+    }
+
     /// A gate has passed; the step ends with the last one.
     pub(super) fn gate_passed(&mut self, check: &str, text: String, evidence: Value) {
+        self.gate_done(check, CheckVerdict::Pass, text, evidence);
+    }
+
+    /// A gate holds the step no longer.
+    pub(super) fn gate_done(
+        &mut self,
+        check: &str,
+        verdict: CheckVerdict,
+        text: String,
+        evidence: Value,
+    ) {
         if self.state.passed.iter().any(|c| c == check) {
             return;
         }
-        self.emit(Event::CheckDecided {
-            check: check.to_owned(),
-            verdict: CheckVerdict::Pass,
-            text,
-            evidence,
-        });
+        self.emit(Event::CheckDecided { check: check.to_owned(), verdict, text, evidence });
         if let Some(Step::Analysis { checks }) = self.state.current()
             && checks.iter().all(|c| self.state.passed.contains(c))
         {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::event::{CheckVerdict, Event, Measurement};
 use super::flow::Flow;
-use super::state::{Stage, check_key};
+use super::state::check_key;
 use crate::machine::Outcome as EffectOutcome;
 use crate::spec::NoDataPolicy;
 
@@ -15,8 +15,7 @@ impl Flow {
     /// The answer of a measurement, by its effect's key (`check-gate-3-smoke`).
     pub(super) fn measured(&mut self, key: &str, outcome: &EffectOutcome) {
         let Some((gate, number, check)) = parse(key) else { return };
-        let wanted =
-            if gate { self.state.stage == Stage::Analysing } else { self.state.is_watched() };
+        let wanted = if gate { self.waits_for_gate(&check) } else { self.state.is_watched() };
         let current = self
             .state
             .checks

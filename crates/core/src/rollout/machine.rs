@@ -1,21 +1,18 @@
 //! The rollout as a machine of the engine.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::docs;
 use super::event::{Event, RunResult};
 use super::flow::Flow;
-use super::gate::ERROR_RETRY_MS;
 use super::sense::{Volatile, sense};
-use super::state::{Stage, State, check_key};
+use super::state::{Stage, State};
 use super::{Input, Outcome, RolloutMachine, view};
-use crate::lane;
+use super::{decide, docs};
 use crate::machine::{
     Command, Machine, Outcome as EffectOutcome, Reaction, Rejected, Sensed, Stimulus, StreamId,
     View, Watch,
 };
 use crate::reason::Reason;
-use crate::release;
 use crate::spec::Step;
 use crate::time::Timestamp;
 
@@ -47,7 +44,7 @@ impl Machine for RolloutMachine {
     }
 
     fn decide(id: &StreamId, state: &State, event: &Event, at: Timestamp) -> Vec<Command> {
-        decide(id, state, event, at)
+        decide::decide(id, state, event, at)
     }
 
     fn sense(
@@ -119,7 +116,7 @@ fn ask(flow: &mut Flow, input: Input) -> Result<(), Rejected> {
             }
         }
         Input::Abort { principal, reason } => abort(flow, &principal, reason)?,
-        Input::Supersede { by } => flow.supersede(by),
+        Input::Supersede { by } => flow.supersede(&by),
     }
     Ok(())
 }
@@ -186,8 +183,18 @@ fn not_now(flow: &Flow, verb: &str) -> String {
 }
 
 fn timer(flow: &mut Flow, key: &str) {
+    if let Some((what, seq)) = key.strip_prefix("again:").and_then(|rest| rest.split_once(':')) {
+        let last =
+            if what == "capacity" { flow.state.capacity_seq } else { flow.state.traffic_seq };
+        if seq == last.to_string() && flow.state.stage != Stage::Ended {
+            let reason = flow.state.held.clone();
+            let reason = reason.unwrap_or_else(|| Reason::new("refused", "it was refused before"));
+            flow.emit(Event::SentAgain { what: what.to_owned(), reason });
+        }
+        return;
+    }
     if let Some(check) = key.strip_prefix("gate:") {
-        if flow.state.stage == Stage::Analysing && flow.state.gates_started {
+        if flow.waits_for_gate(check) {
             flow.measure(check, true);
         }
     } else if let Some(check) = key.strip_prefix("watch:")
@@ -232,8 +239,9 @@ fn staged(flow: &mut Flow, outcome: &EffectOutcome) {
 
 fn document_answered(flow: &mut Flow, key: &str, outcome: &EffectOutcome) {
     let state = &flow.state;
-    let is_capacity = key == docs::document_key("capacity", state.capacity_seq, state.again);
-    let is_traffic = key == docs::document_key("traffic", state.traffic_seq, state.again);
+    let is_capacity =
+        key == docs::document_key("capacity", state.capacity_seq, state.capacity_again);
+    let is_traffic = key == docs::document_key("traffic", state.traffic_seq, state.traffic_again);
     if !is_capacity && !is_traffic {
         return;
     }
@@ -246,12 +254,17 @@ fn document_answered(flow: &mut Flow, key: &str, outcome: &EffectOutcome) {
         }
         EffectOutcome::Refused(reason) | EffectOutcome::Failed(reason) => {
             if flow.state.stage.is_returning() || flow.state.promoted {
-                if flow.state.held.is_none() {
-                    flow.emit(Event::Held { reason: reason.clone() });
-                }
+                let (what, seq) = if is_capacity {
+                    ("capacity".to_owned(), flow.state.capacity_seq)
+                } else {
+                    ("traffic".to_owned(), flow.state.traffic_seq)
+                };
+                flow.emit(Event::DocumentRefused { what, seq, reason: reason.clone() });
             } else {
-                let what = if is_capacity { "capacity" } else { "traffic" };
-                flow.emit(Event::DocumentRefused { what: what.to_owned(), reason: reason.clone() });
+                if is_traffic {
+                    let seq = flow.state.traffic_seq;
+                    flow.emit(Event::TrafficRefused { seq, reason: reason.clone() });
+                }
                 let outcome = flow.failed_outcome();
                 flow.abort(reason.clone(), outcome);
             }
@@ -296,142 +309,4 @@ fn run_ended(flow: &mut Flow, index: &str, outcome: &EffectOutcome) {
             flow.emit(Event::Held { reason: Reason::new("runUnknown", text) });
         }
     }
-}
-
-fn decide(id: &StreamId, state: &State, event: &Event, at: Timestamp) -> Vec<Command> {
-    let mut commands = Vec::new();
-    match event {
-        Event::Started { .. } => {
-            commands.extend(docs::stage_effect(state).map(Command::Effect));
-        }
-        Event::StepStarted { index } => {
-            if let Some(Step::Run { command, timeout_ms, .. }) = state.moves.get(*index) {
-                let effect = docs::run_effect(state, *index, command, *timeout_ms);
-                commands.extend(effect.map(Command::Effect));
-            }
-        }
-        Event::CapacityWanted { .. } => {
-            commands.extend(docs::capacity_effect(id, state).map(Command::Effect));
-        }
-        Event::TrafficWanted { .. } => {
-            commands.extend(docs::traffic_effect(state).map(Command::Effect));
-        }
-        Event::SentAgain { what, .. } => {
-            let effect = match what.as_str() {
-                "capacity" => docs::capacity_effect(id, state),
-                "traffic" => docs::traffic_effect(state),
-                _ => docs::stage_effect(state),
-            };
-            commands.extend(effect.map(Command::Effect));
-        }
-        Event::TrafficObserved { weight_bp, .. } => {
-            if *weight_bp > 0 && !state.checks.keys().any(|k| k.starts_with("watch:")) {
-                start_watching(state, at, &mut commands);
-            }
-        }
-        Event::MeasureRequested { check, number, gate } => {
-            commands.extend(docs::check_effect(state, check, *number, *gate).map(Command::Effect));
-        }
-        Event::Measured { check, gate, .. } => {
-            measure_again(state, check, *gate, at, &mut commands)
-        }
-        Event::Promoted => {
-            commands.push(to_lane(id, state, &lane::Input::Promoted { rollout: id.id.clone() }))
-        }
-        Event::Aborting { .. } => {
-            commands.push(Command::Forget { key: docs::stage_key(state) });
-        }
-        Event::Ended { outcome } => {
-            let left = if state.stage == Stage::Ended && state.superseded_while_blocked() {
-                state.canary
-            } else {
-                0
-            };
-            let input = lane::Input::Ended { rollout: id.id.clone(), outcome: *outcome, left };
-            commands.push(to_lane(id, state, &input));
-        }
-        Event::Staged
-        | Event::CapacityReady { .. }
-        | Event::PreviewMoved { .. }
-        | Event::TrafficApplied { .. }
-        | Event::CheckDecided { .. }
-        | Event::RunEnded { .. }
-        | Event::StepEnded { .. }
-        | Event::FullPromotion { .. }
-        | Event::Baked { .. }
-        | Event::Paused { .. }
-        | Event::Resumed { .. }
-        | Event::Superseded { .. }
-        | Event::TrafficReturned
-        | Event::Drained { .. }
-        | Event::Held { .. }
-        | Event::Unheld
-        | Event::DocumentRefused { .. }
-        | Event::FallbackApplied { .. } => {}
-    }
-    overtaken(state, event, &mut commands);
-    tell_release(id, state, event, &mut commands);
-    commands
-}
-
-/// A document that is followed by a newer one need not arrive any more.
-fn overtaken(state: &State, event: &Event, commands: &mut Vec<Command>) {
-    let (what, seq, last) = match event {
-        Event::CapacityWanted { seq, .. } => ("capacity", *seq, state.overtaken_capacity),
-        Event::TrafficWanted { seq, .. } => ("traffic", *seq, state.overtaken_traffic),
-        _ => return,
-    };
-    if last > 0 && last != seq {
-        commands.insert(0, Command::Forget { key: docs::document_key(what, last, 0) });
-    }
-}
-
-fn start_watching(state: &State, at: Timestamp, commands: &mut Vec<Command>) {
-    for name in state.watching() {
-        let Some(check) = state.check(name) else { continue };
-        if docs::check_effect(state, name, 1, false).is_some() {
-            let key = check_key(name, false);
-            commands.push(Command::SetTimer { key, due: at.plus(check.interval_ms) });
-        }
-    }
-}
-
-fn measure_again(
-    state: &State,
-    check: &str,
-    gate: bool,
-    at: Timestamp,
-    commands: &mut Vec<Command>,
-) {
-    let Some(spec) = state.check(check) else { return };
-    let key = check_key(check, gate);
-    let failing = state.checks.get(&key).is_some_and(|c| c.errors > 0);
-    let wait = if failing { spec.interval_ms.min(ERROR_RETRY_MS) } else { spec.interval_ms };
-    let wanted = if gate { state.stage == Stage::Analysing } else { state.is_watched() };
-    if wanted {
-        commands.push(Command::SetTimer { key, due: at.plus(wait) });
-    }
-}
-
-fn to_lane(id: &StreamId, state: &State, input: &lane::Input) -> Command {
-    let to = StreamId::new(&id.project, "lane", &docs::lane(state));
-    Command::Send { to, input: json!(input) }
-}
-
-/// The release goes on as soon as all traffic is on it, or stops as soon as it has been taken back.
-fn tell_release(id: &StreamId, state: &State, event: &Event, commands: &mut Vec<Command>) {
-    let outcome = match event {
-        Event::Promoted => Outcome::Promoted,
-        Event::Ended { outcome } => *outcome,
-        _ => return,
-    };
-    let Some(start) = &state.start else { return };
-    let Some(stream) = &start.proposal.release_stream else { return };
-    let input = release::Input::RolloutEnded {
-        environment: start.proposal.environment.name.clone(),
-        rollout: id.id.clone(),
-        outcome,
-    };
-    let to = StreamId::new(&id.project, "release", stream);
-    commands.push(Command::Send { to, input: json!(input) });
 }

@@ -9,7 +9,7 @@
 //! | analysing | all gates | the next step |
 //! | running | a one-shot | the next step |
 //! | baking | observed healthy time | cooling |
-//! | cooling | the scale-down delay | retiring |
+//! | cooling | the scale-down delay, no request under way at the old version | retiring |
 //! | retiring | the old version stopped | ended |
 //! | returningCapacity | a ready instance of the old version | returningTraffic |
 //! | returningTraffic | the switch seen without the new version | draining |
@@ -18,6 +18,9 @@
 //!
 //! From every stage before cooling's end an abort leads to the returning ones.
 
+mod ahead;
+mod back;
+mod decide;
 pub mod docs;
 mod event;
 mod flow;

@@ -109,10 +109,14 @@ pub struct State {
     pub capacity_seq: u64,
     /// Sequence of the last traffic document.
     pub traffic_seq: u64,
-    /// Sequence of the capacity document before the last one.
-    pub overtaken_capacity: u64,
-    /// Sequence of the traffic document before the last one.
-    pub overtaken_traffic: u64,
+    /// How often the last capacity document was sent again.
+    pub capacity_again: u32,
+    /// How often the last traffic document was sent again.
+    pub traffic_again: u32,
+    /// The capacity document before the last one: its sequence, how often it was sent again.
+    pub overtaken_capacity: (u64, u32),
+    /// The traffic document before the last one: its sequence, how often it was sent again.
+    pub overtaken_traffic: (u64, u32),
     /// Instances of the new version in the last capacity document.
     pub canary: u32,
     /// Instances of the old version in the last capacity document.
@@ -125,6 +129,9 @@ pub struct State {
     pub applied_bp: u32,
     /// Basis points, as observed.
     pub observed_bp: u32,
+    /// Whether the switch was seen with a traffic document of this rollout: from then on nothing
+    /// goes to what a superseded rollout has left.
+    pub settled: bool,
     /// When the new version was first given traffic by the switch.
     pub shifted_at: Option<Timestamp>,
     /// Base URL of an instance of the new version.
@@ -145,8 +152,8 @@ pub struct State {
     pub back: Option<Back>,
     /// What blocks it.
     pub held: Option<Reason>,
-    /// How often the last document was sent again.
-    pub again: u32,
+    /// How often the artifact was asked for again.
+    pub stage_again: u32,
     /// When it was started.
     pub started_at: Timestamp,
     /// When it ended.
@@ -165,6 +172,10 @@ pub struct Back {
     pub reason: Reason,
     /// What it will be called at the end.
     pub outcome: Outcome,
+    /// The old version has to be started first: the way back waits for a capacity document of its
+    /// own, and for all instances rather than for any.
+    #[serde(default)]
+    pub restarts: bool,
 }
 
 /// What a check has decided.
@@ -225,11 +236,35 @@ impl State {
             && !matches!(self.stage, Stage::Cooling | Stage::Retiring | Stage::Ended)
     }
 
-    /// Whether it ended on the way back, with both versions broken, for a newer release: what
-    /// runs then is left to that one.
+    /// Instances of the new version that may have traffic although the rollout has ended: it was
+    /// blocked on the way back when a newer release took over. 0 otherwise.
     #[must_use]
-    pub fn superseded_while_blocked(&self) -> bool {
-        self.outcome == Some(Outcome::Superseded) && self.canary > 0 && self.shifted_at.is_some()
+    pub fn left_running(&self) -> u32 {
+        let blocked = self.outcome == Some(Outcome::Superseded) && self.shifted_at.is_some();
+        if blocked { self.canary } else { 0 }
+    }
+
+    /// Whether what a superseded rollout has left may still have traffic.
+    #[must_use]
+    pub fn has_leftovers(&self) -> bool {
+        !self.settled && self.start.as_ref().is_some_and(|s| !s.also.is_empty())
+    }
+
+    /// Whether the version that goes out is the one that runs already.
+    #[must_use]
+    pub fn is_same_version(&self) -> bool {
+        self.start.as_ref().is_some_and(|s| {
+            let new = &s.proposal.release;
+            s.previous
+                .as_ref()
+                .is_some_and(|p| p.release.version == new.version && p.release.digest == new.digest)
+        })
+    }
+
+    /// How long requests under way may take before their instances are stopped.
+    #[must_use]
+    pub fn drain_ms(&self) -> u64 {
+        self.start.as_ref().map_or(0, |s| s.proposal.service.stop.grace_ms)
     }
 
     /// The current step.
@@ -274,11 +309,14 @@ impl State {
                 self.apply_capacity(event, at);
             }
             Event::TrafficWanted { .. }
+            | Event::TrafficRefused { .. }
             | Event::TrafficApplied { .. }
             | Event::TrafficObserved { .. } => self.apply_traffic(event, at),
             Event::MeasureRequested { .. } | Event::Measured { .. } => self.apply_measure(event),
             Event::CheckDecided { check, verdict, text, evidence } => {
-                if *verdict == CheckVerdict::Pass {
+                // A gate that may go on without data is done as well.
+                let done = matches!(verdict, CheckVerdict::Pass | CheckVerdict::NoData);
+                if done && self.stage == Stage::Analysing {
                     self.passed.push(check.clone());
                 }
                 self.verdict = Some(Verdict {
@@ -294,8 +332,9 @@ impl State {
                 self.enter(Stage::Resting, at);
             }
             Event::FullPromotion { .. } => {
-                let keep = (self.step + 1).min(self.moves.len());
-                self.moves.truncate(keep);
+                // A step that has not begun is skipped as well.
+                let begun = !matches!(self.stage, Stage::Staging | Stage::Resting);
+                self.moves.truncate(self.step + usize::from(begun));
             }
             Event::Promoted => {
                 self.promoted = true;
@@ -310,9 +349,9 @@ impl State {
             | Event::TrafficReturned
             | Event::Drained { .. }
             | Event::Held { .. }
+            | Event::DocumentRefused { .. }
             | Event::Unheld
             | Event::SentAgain { .. }
-            | Event::DocumentRefused { .. }
             | Event::FallbackApplied { .. }
             | Event::Ended { .. } => self.apply_back(event, at),
         }
@@ -340,31 +379,31 @@ impl State {
     fn apply_capacity(&mut self, event: &Event, at: Timestamp) {
         if let Event::CapacityWanted { seq, canary, previous, also } = event {
             self.seq += 2;
-            self.overtaken_capacity = self.capacity_seq;
+            self.overtaken_capacity = (self.capacity_seq, self.capacity_again);
             self.capacity_seq = *seq;
+            self.capacity_again = 0;
             self.canary = *canary;
             self.previous = *previous;
             self.also = *also;
-            self.again = 0;
-            let stage = match self.stage {
-                Stage::Cooling => Stage::Retiring,
-                Stage::Draining => Stage::ReturningDown,
+            match self.stage {
+                Stage::Cooling if self.previous == 0 => self.enter(Stage::Retiring, at),
+                Stage::Draining => self.enter(Stage::ReturningDown, at),
+                Stage::Scaling | Stage::ReturningCapacity => self.enter(self.stage, at),
+                // What these wait for is something else: it goes on being counted.
                 Stage::New
                 | Stage::Staging
-                | Stage::Scaling
                 | Stage::Shifting
                 | Stage::Pausing
                 | Stage::Analysing
                 | Stage::Running
                 | Stage::Resting
                 | Stage::Baking
+                | Stage::Cooling
                 | Stage::Retiring
-                | Stage::ReturningCapacity
                 | Stage::ReturningTraffic
                 | Stage::ReturningDown
-                | Stage::Ended => self.stage,
-            };
-            self.enter(stage, at);
+                | Stage::Ended => {}
+            }
         }
         if let Event::CapacityReady { preview, .. } = event {
             if preview.is_some() {
@@ -378,10 +417,10 @@ impl State {
     fn apply_traffic(&mut self, event: &Event, at: Timestamp) {
         if let Event::TrafficWanted { seq, weight_bp } = event {
             self.seq += 2;
-            self.overtaken_traffic = self.traffic_seq;
+            self.overtaken_traffic = (self.traffic_seq, self.traffic_again);
             self.traffic_seq = *seq;
+            self.traffic_again = 0;
             self.wanted_bp = *weight_bp;
-            self.again = 0;
             if *weight_bp > 0 && self.shifted_at.is_none() {
                 self.shifted_at = Some(at);
             }
@@ -389,12 +428,20 @@ impl State {
                 if self.stage.is_returning() { Stage::ReturningTraffic } else { Stage::Shifting };
             self.enter(stage, at);
         }
+        if let Event::TrafficRefused { .. } = event
+            && self.applied_bp == 0
+            && self.observed_bp == 0
+        {
+            // It is certain that no request went to the new version.
+            self.shifted_at = None;
+        }
         if let Event::TrafficApplied { weight_bp, .. } = event {
             self.applied_bp = *weight_bp;
         }
         if let Event::TrafficObserved { weight_bp, .. } = event {
             self.applied_bp = *weight_bp;
             self.observed_bp = *weight_bp;
+            self.settled = true;
         }
     }
 
@@ -425,7 +472,9 @@ impl State {
     fn apply_back(&mut self, event: &Event, at: Timestamp) {
         match event {
             Event::Aborting { reason, outcome } => {
-                self.back = Some(Back { reason: reason.clone(), outcome: *outcome });
+                let restarts =
+                    self.previous < self.previous_full() || (self.has_leftovers() && !self.also);
+                self.back = Some(Back { reason: reason.clone(), outcome: *outcome, restarts });
                 self.held = None;
                 self.paused_by = None;
                 self.outcome = None;
@@ -438,15 +487,15 @@ impl State {
                 self.outcome = self.back.as_ref().map(|b| b.outcome);
                 self.enter(Stage::Draining, at);
             }
-            Event::Held { reason } => self.held = Some(reason.clone()),
-            Event::Unheld => self.held = None,
-            Event::SentAgain { .. } => self.again += 1,
-            Event::DocumentRefused { what, .. } => {
-                // It is certain that no request went to the new version.
-                if what == "traffic" && self.applied_bp == 0 && self.observed_bp == 0 {
-                    self.shifted_at = None;
-                }
+            Event::Held { reason } | Event::DocumentRefused { reason, .. } => {
+                self.held = Some(reason.clone());
             }
+            Event::Unheld => self.held = None,
+            Event::SentAgain { what, .. } => match what.as_str() {
+                "capacity" => self.capacity_again += 1,
+                "traffic" => self.traffic_again += 1,
+                _ => self.stage_again += 1,
+            },
             Event::Ended { outcome } => {
                 self.outcome = Some(*outcome);
                 self.held = None;
@@ -464,6 +513,7 @@ impl State {
             | Event::PreviewMoved { .. }
             | Event::TrafficWanted { .. }
             | Event::TrafficApplied { .. }
+            | Event::TrafficRefused { .. }
             | Event::TrafficObserved { .. }
             | Event::MeasureRequested { .. }
             | Event::Measured { .. }

@@ -68,6 +68,7 @@ pub(super) fn describe(event: &Event) -> (&'static str, Option<Reason>) {
             ("drained", Some(Reason::new("drainTime", text)))
         }
         Event::Held { reason } => ("held", Some(reason.clone())),
+        Event::TrafficRefused { reason, .. } => ("trafficRefused", Some(reason.clone())),
         Event::Unheld => ("unheld", None),
         Event::SentAgain { reason, .. } => ("sentAgain", Some(reason.clone())),
         Event::DocumentRefused { reason, .. } => ("documentRefused", Some(reason.clone())),
@@ -167,8 +168,17 @@ fn step_kind(state: &State) -> &'static str {
         Stage::Cooling | Stage::Retiring => return "retire",
         Stage::Ended => return "ended",
         Stage::Staging => return "stage",
-        stage if stage.is_returning() => return "return",
-        _ => {}
+        Stage::ReturningCapacity
+        | Stage::ReturningTraffic
+        | Stage::Draining
+        | Stage::ReturningDown => return "return",
+        Stage::New
+        | Stage::Scaling
+        | Stage::Shifting
+        | Stage::Pausing
+        | Stage::Analysing
+        | Stage::Running
+        | Stage::Resting => {}
     }
     match state.current() {
         Some(Step::SetWeight { .. }) => "setWeight",

@@ -248,7 +248,7 @@ impl<J: Journal> Engine<J> {
 
     fn finish(&mut self, outputs: &mut Outputs) {
         outputs.next_due = self.timers.first().map(|(due, _, _)| *due);
-        outputs.open = self.open > 0 || !self.pending.is_empty();
+        outputs.open = self.open > 0 || !self.pending.is_empty() || !self.sends.is_empty();
         if std::mem::take(&mut self.watches_changed) {
             outputs.watches = Some(self.watches.clone());
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tidegate_core::machine::{Command, Sensed, Stimulus};
+use tidegate_core::machine::{Command, Sensed, Stimulus, Watch};
 use tidegate_core::{Rejected, StreamId};
 use tidegate_journal::{Batch, Change, Journal, Outgoing};
 
@@ -28,11 +28,17 @@ struct Draft {
 
 impl<J: Journal> Engine<J> {
     pub(super) fn round(&mut self, inputs: Vec<Input>, outputs: &mut Outputs) -> Result<(), Fatal> {
+        // Messages that an earlier process has left come first, as they would have.
+        self.deliver_all(outputs)?;
         let mut draft = Draft::default();
         for input in inputs {
             self.handle(input, &mut draft, outputs)?;
         }
         self.commit(draft, outputs)?;
+        self.deliver_all(outputs)
+    }
+
+    fn deliver_all(&mut self, outputs: &mut Outputs) -> Result<(), Fatal> {
         for _ in 0..ROUNDS_MAX {
             let sends = std::mem::take(&mut self.sends);
             if sends.is_empty() {
@@ -60,6 +66,7 @@ impl<J: Journal> Engine<J> {
                 self.effect_ids.remove(&(stream.clone(), key.clone()));
                 self.load(&stream)?;
                 self.change(draft, &stream).done.push(id);
+                draft.dirty.push(stream.clone());
                 let stimulus = Stimulus::Answer { key, outcome };
                 if let Err(rejected) = self.put(&stream, stimulus, draft, outputs)? {
                     outputs.dropped.push(format!("{stream}: answer of effect {id}: {rejected}"));
@@ -104,6 +111,7 @@ impl<J: Journal> Engine<J> {
             return Ok(());
         }
         self.load(&stream)?;
+        draft.dirty.push(stream.clone());
         let version = self.live.get(&stream).map_or(0, |live| live.version);
         if let Some(wanted) = if_revision
             && wanted != version
@@ -116,8 +124,7 @@ impl<J: Journal> Engine<J> {
         }
         let mut unused = Outputs::default();
         let result = self.put(&stream, Stimulus::Ask(input), draft, &mut unused)?;
-        draft.replies.push((token, result.map(|()| stream.clone())));
-        draft.dirty.push(stream);
+        draft.replies.push((token, result.map(|()| stream)));
         Ok(())
     }
 
@@ -166,10 +173,11 @@ impl<J: Journal> Engine<J> {
     }
 
     fn watchers(&self, target: &str, lane: &str) -> Vec<StreamId> {
-        self.watches
+        let watch = |samples| Watch { target: target.to_owned(), lane: lane.to_owned(), samples };
+        [watch(false), watch(true)]
             .iter()
-            .filter(|(watch, _)| watch.target == target && watch.lane == lane)
-            .flat_map(|(_, streams)| streams.iter().cloned())
+            .filter_map(|watch| self.watches.get(watch))
+            .flat_map(|streams| streams.iter().cloned())
             .collect()
     }
 
@@ -333,7 +341,10 @@ impl<J: Journal> Engine<J> {
             if !change.events.is_empty() || change.progress.is_some() {
                 change.view = Some(live.slot.view(&change.stream));
             }
-            if live.version >= live.snapshot_version + SNAPSHOT_EVERY {
+            // A stream that is at rest keeps its state beside its events, so that those may be
+            // archived one day.
+            let rests = !change.events.is_empty() && !live.open;
+            if rests || live.version >= live.snapshot_version + SNAPSHOT_EVERY {
                 live.snapshot_version = live.version;
                 change.snapshot = Some(live.slot.snapshot());
             }

@@ -1,6 +1,7 @@
 //! The pure step with the real machines, a journal in memory and a trivial world.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![expect(clippy::expect_used, reason = "tests")]
 
 mod canary;
+mod corners;
 mod specs;
 mod world;

@@ -35,7 +35,7 @@ pub(crate) struct World {
     pub(crate) bad: Vec<String>,
     /// Versions that are never ready.
     pub(crate) never_ready: Vec<String>,
-    /// Outcomes of checks and runs by name of the check or run; else they succeed.
+    /// Outcomes by action, or by name of the check; else all succeed.
     pub(crate) outcomes: BTreeMap<String, Outcome>,
     pub(crate) ran: Vec<String>,
     pub(crate) events: Vec<Envelope>,
@@ -44,6 +44,10 @@ pub(crate) struct World {
     watchers: Vec<StreamId>,
     queue: Vec<Sending>,
     token: u64,
+    /// Actions that the world does not take at present.
+    pub(crate) stuck: Vec<&'static str>,
+    /// Documents as they were taken: (action, sequence, document).
+    pub(crate) taken: Vec<(String, u64, Value)>,
 }
 
 impl World {
@@ -67,6 +71,8 @@ impl World {
             watchers: Vec::new(),
             queue: Vec::new(),
             token: 0,
+            stuck: Vec::new(),
+            taken: Vec::new(),
         };
         world.start(journal);
         world
@@ -139,10 +145,10 @@ impl World {
 
     pub(crate) fn settle(&mut self) {
         for _ in 0..200 {
-            if self.queue.is_empty() {
-                return;
-            }
-            let sending = self.queue.remove(0);
+            let ready =
+                self.queue.iter().position(|s| !self.stuck.contains(&s.effect.action.as_str()));
+            let Some(ready) = ready else { return };
+            let sending = self.queue.remove(ready);
             let outcome = self.carry_out(&sending);
             self.step(vec![Input::Answer { id: sending.id, outcome }]);
             self.report();
@@ -154,6 +160,10 @@ impl World {
         let effect = &sending.effect;
         let fence = Fence { epoch: sending.epoch, seq: effect.seq };
         let applied = Outcome::Applied(json!({}));
+        if let Some(outcome) = self.outcomes.get(&effect.action) {
+            return outcome.clone();
+        }
+        self.taken.push((effect.action.clone(), effect.seq, effect.payload.clone()));
         match effect.action.as_str() {
             "capacity" => {
                 let doc = serde_json::from_value(effect.payload.clone()).expect("a document");
@@ -169,13 +179,13 @@ impl World {
             }
             "run" => {
                 self.ran.push(effect.key.clone());
-                self.outcomes.get("run").cloned().unwrap_or(applied)
+                applied
             }
             "check" => {
                 let name = effect.key.rsplit('-').next().unwrap_or_default();
                 self.outcomes.get(name).cloned().unwrap_or(applied)
             }
-            "stage" => self.outcomes.get("stage").cloned().unwrap_or(applied),
+            "stage" => applied,
             other => Outcome::Refused(Reason::new("unknown", other)),
         }
     }
@@ -218,6 +228,11 @@ impl World {
             let report = LaneTraffic { lane: doc.lane.clone(), fence: Some(*fence), versions };
             self.step(vec![Input::Traffic(TARGET.into(), report)]);
         }
+    }
+
+    /// Keys of effects that wait to be sent.
+    pub(crate) fn waiting(&self) -> Vec<String> {
+        self.queue.iter().map(|s| s.effect.key.clone()).collect()
     }
 
     /// Requests under way of a version from now on.

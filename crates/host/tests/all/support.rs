@@ -424,5 +424,6 @@ async fn observe(State(switch): State<FakeSwitch>) -> Json<SwitchReport> {
         lanes: said.lanes.clone(),
         instances: instances.collect(),
         trouble: Vec::new(),
+        refused: 0,
     })
 }

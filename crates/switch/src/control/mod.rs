@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 mod fence;
+mod leaving;
 pub(crate) mod listeners;
 mod owner;
 pub(crate) mod store;
@@ -19,6 +20,7 @@ use tidegate_wire::{Digest, PROTOCOL};
 use tokio::sync::Mutex;
 
 use self::fence::Passes;
+use self::leaving::Leaving;
 use self::listeners::Listeners;
 use self::store::{Durable, Store, StoreError};
 use crate::counts::HistoryFiles;
@@ -55,6 +57,7 @@ pub(crate) struct Control {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) listeners: Arc<Listeners>,
     pub(crate) history: HistoryFiles,
+    leaving: Leaving,
     store: Store,
     state: Mutex<State>,
 }
@@ -62,7 +65,8 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) fn new(proxy: Arc<Proxy>, listeners: Arc<Listeners>, store: Store) -> Self {
         let history = HistoryFiles::new(store.folder());
-        Self { proxy, listeners, history, store, state: Mutex::default() }
+        let leaving = Leaving::new(store.folder());
+        Self { proxy, listeners, history, leaving, store, state: Mutex::default() }
     }
 
     /// Puts the durable table in force, with the endpoints that were last known.
@@ -188,13 +192,14 @@ impl Control {
     /// What is in force and under way, when its revision is above `after` or `wait` is over.
     pub(crate) async fn observe(&self, after: u64, wait: Duration) -> SwitchReport {
         let mut revision = self.proxy.revision.subscribe();
-        let grown = revision.wait_for(|revision| *revision > after);
+        // One that is lower is of another life: its reader must learn that at once.
+        let grown = revision.wait_for(|revision| *revision != after);
         // Both ends lead to the same answer.
         let _ = tokio::time::timeout(wait, grown).await;
         let state = self.state.lock().await;
         // Read before the rest: what changes meanwhile is reported again.
         let revision = *self.proxy.revision.borrow();
-        SwitchReport {
+        let mut report = SwitchReport {
             revision,
             switch_epoch: self.proxy.counts.switch_epoch(),
             epoch: state.durable.epoch,
@@ -202,7 +207,10 @@ impl Control {
             instances: state.registry.instances(),
             trouble: state.trouble.clone(),
             refused: self.proxy.refused.total(),
-        }
+        };
+        drop(state);
+        self.leaving.add(&mut report);
+        report
     }
 
     fn publish(&self, state: &mut State) {

@@ -24,17 +24,10 @@ use super::Proxy;
 use super::body::DownBody;
 use super::forward::Entrance;
 use super::tls::TlsCell;
+use crate::run::Limits;
 
 /// Largest head of a request.
 const HEAD_MAX: usize = 64 << 10;
-/// A client may be idle for so long between two requests.
-const IDLE_MAX: Duration = Duration::from_secs(75);
-/// A client may take so long for a head, from its first byte, and for a TLS handshake.
-const HEAD_TIME: Duration = Duration::from_secs(15);
-/// A client may refuse to take any byte of an answer for so long.
-const STUCK_MAX: Duration = Duration::from_secs(60);
-/// When this process leaves, idle clients get so long to ask once more and be told to go.
-const LINGER: Duration = Duration::from_secs(5);
 /// How much of an unread request is read and thrown away so that the answer is not lost in a reset.
 const DISCARD_MAX: usize = 256 << 10;
 
@@ -57,7 +50,8 @@ pub(crate) async fn accept(
                         None => serve(proxy, entrance, stream).await,
                         Some(config) => {
                             let acceptor = tokio_rustls::TlsAcceptor::from(config);
-                            let shake = tokio::time::timeout(HEAD_TIME, acceptor.accept(stream));
+                            let shake =
+                                tokio::time::timeout(proxy.limits.head, acceptor.accept(stream));
                             if let Ok(Ok(stream)) = shake.await {
                                 serve(proxy, Entrance { https: true, ..entrance }, stream).await;
                             }
@@ -76,16 +70,16 @@ pub(crate) async fn accept(
 }
 
 async fn serve<S: Stream>(proxy: Arc<Proxy>, entrance: Entrance, stream: S) {
-    let busy = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&busy)));
+    let marks = Arc::new(Marks::default());
+    let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&marks), proxy.limits));
     let mut leaving = proxy.leaving.subscribe();
-    let inner = Arc::clone(&proxy);
+    let (inner, seen) = (Arc::clone(&proxy), Arc::clone(&marks));
     let service = service_fn(move |request| {
-        busy.store(true, Ordering::Relaxed);
-        let (proxy, busy) = (Arc::clone(&inner), Arc::clone(&busy));
+        seen.busy.store(true, Ordering::Relaxed);
+        let (proxy, marks) = (Arc::clone(&inner), Arc::clone(&seen));
         async move {
             let response = proxy.handle(entrance, request).await;
-            Ok::<_, Infallible>(response.map(|inner| Held { inner, busy }))
+            Ok::<_, Infallible>(response.map(|inner| Held { inner, marks }))
         }
     });
     let mut connection = pin!(
@@ -99,7 +93,7 @@ async fn serve<S: Stream>(proxy: Arc<Proxy>, entrance: Entrance, stream: S) {
         result = connection.as_mut() => result,
         () = async { drop(leaving.wait_for(|leaving| *leaving).await) } => {
             // An idle client may be just about to send: closing now would lose its request.
-            match tokio::time::timeout(LINGER, connection.as_mut()).await {
+            match tokio::time::timeout(proxy.linger, connection.as_mut()).await {
                 Ok(result) => result,
                 Err(_) => {
                     connection.as_mut().graceful_shutdown();
@@ -109,22 +103,31 @@ async fn serve<S: Stream>(proxy: Arc<Proxy>, entrance: Entrance, stream: S) {
         }
     };
     if let Err(error) = result
-        && (error.is_parse() || error.is_timeout())
+        && (error.is_parse() || marks.slow.load(Ordering::Relaxed))
     {
         proxy.refused.add();
         tracing::debug!(peer = %entrance.peer, %error, "a client sent what is not a request");
     }
 }
 
+/// What a connection's stream and its service tell each other.
+#[derive(Debug, Default)]
+struct Marks {
+    /// A request is being answered: the client may be silent.
+    busy: AtomicBool,
+    /// A head did not come in time.
+    slow: AtomicBool,
+}
+
 /// An answer's body; the connection is busy until it is dropped.
 struct Held {
     inner: DownBody,
-    busy: Arc<AtomicBool>,
+    marks: Arc<Marks>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.busy.store(false, Ordering::Relaxed);
+        self.marks.busy.store(false, Ordering::Relaxed);
     }
 }
 
@@ -156,8 +159,8 @@ impl Stream for tokio_rustls::server::TlsStream<TcpStream> {}
 /// fires: what was done meanwhile moves it on.
 struct ClientIo<S> {
     stream: S,
-    /// A request is being answered: the client may be silent.
-    busy: Arc<AtomicBool>,
+    marks: Arc<Marks>,
+    limits: Limits,
     timer: Pin<Box<Sleep>>,
     /// When the wait for a head began: at the end of the last answer, or with its first byte.
     since: Instant,
@@ -168,12 +171,13 @@ struct ClientIo<S> {
 }
 
 impl<S: Stream> ClientIo<S> {
-    fn new(stream: S, busy: Arc<AtomicBool>) -> Self {
+    fn new(stream: S, marks: Arc<Marks>, limits: Limits) -> Self {
         let now = Instant::now();
         Self {
             stream,
-            busy,
-            timer: Box::pin(tokio::time::sleep_until(now + HEAD_TIME)),
+            marks,
+            limits,
+            timer: Box::pin(tokio::time::sleep_until(now + limits.idle)),
             since: now,
             head_begun: false,
             stuck: None,
@@ -184,12 +188,12 @@ impl<S: Stream> ClientIo<S> {
 
     fn deadline(&self) -> Option<Instant> {
         if let Some(stuck) = self.stuck {
-            return Some(stuck + STUCK_MAX);
+            return Some(stuck + self.limits.stuck);
         }
-        if self.busy.load(Ordering::Relaxed) {
+        if self.marks.busy.load(Ordering::Relaxed) {
             return None;
         }
-        Some(self.since + if self.head_begun { HEAD_TIME } else { IDLE_MAX })
+        Some(self.since + if self.head_begun { self.limits.head } else { self.limits.idle })
     }
 
     /// Ready when the client has had its time.
@@ -205,7 +209,7 @@ impl<S: Stream> ClientIo<S> {
             match deadline {
                 Some(deadline) if deadline <= now => return Poll::Ready(()),
                 Some(deadline) => self.timer.as_mut().reset(deadline),
-                None => self.timer.as_mut().reset(now + HEAD_TIME),
+                None => self.timer.as_mut().reset(now + self.limits.idle),
             }
         }
     }
@@ -224,19 +228,22 @@ impl<S: Stream> AsyncRead for ClientIo<S> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         if polled.is_ready() {
-            if !this.busy.load(Ordering::Relaxed) && !this.head_begun {
+            if !this.marks.busy.load(Ordering::Relaxed) && !this.head_begun {
                 this.head_begun = true;
                 this.since = Instant::now();
             }
             return polled;
         }
-        if this.busy.load(Ordering::Relaxed) {
+        if this.marks.busy.load(Ordering::Relaxed) {
             // The head is whole; the next one has not begun.
             this.head_begun = false;
             this.since = Instant::now();
         }
         match this.poll_time(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(timed_out("the client is too slow"))),
+            Poll::Ready(()) => {
+                this.marks.slow.store(this.head_begun, Ordering::Relaxed);
+                Poll::Ready(Err(timed_out("the client is too slow")))
+            }
             Poll::Pending => Poll::Pending,
         }
     }

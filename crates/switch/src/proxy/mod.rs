@@ -16,6 +16,7 @@ pub(crate) mod view;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use self::account::Refused;
 use self::view::View;
 use crate::counts::{Clock, Counts};
+use crate::run::Limits;
 
 /// What every request looks at.
 #[derive(Debug)]
@@ -38,10 +40,13 @@ pub(crate) struct Proxy {
     /// Set once, when this process is on its way out.
     pub(crate) leaving: watch::Sender<bool>,
     pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    /// When this process leaves, idle clients get so long to ask once more and be told to go.
+    pub(crate) linger: Duration,
 }
 
 impl Proxy {
-    pub(crate) fn new(counts: Arc<Counts>) -> Self {
+    pub(crate) fn new(counts: Arc<Counts>, limits: Limits, linger: Duration) -> Self {
         Self {
             view: ArcSwap::from_pointee(View::default()),
             generation: AtomicU64::new(0),
@@ -50,6 +55,8 @@ impl Proxy {
             revision: watch::Sender::new(1),
             leaving: watch::Sender::new(false),
             clock: Clock::new(),
+            limits,
+            linger,
         }
     }
 

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use tidegate_switch::Limits;
 use tidegate_wire::switch::EndpointState::Ready;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::support::backend::{Backend, Behaviour};
 use super::support::client::{Browser, raw};
-use super::support::eventually;
 use super::support::rig::Rig;
+use super::support::{PATIENCE, eventually};
 
 async fn one(behaviour: Behaviour) -> (Rig, Backend) {
     let rig = Rig::start().await;
@@ -119,7 +120,7 @@ async fn heads_that_are_too_large_or_no_requests_are_refused_and_no_versions_fau
         ),
     ] {
         let answer = raw(rig.listen, sent.as_bytes()).await;
-        assert!(answer.starts_with(wanted), "{answer} for {:.60}", sent);
+        assert!(answer.starts_with(wanted), "{answer} for {sent:.60}");
     }
     eventually("all are counted", || async { rig.report().await.refused == 6 }).await;
     assert!(backend.heads().is_empty());
@@ -171,4 +172,38 @@ async fn a_large_answer_flows_to_a_slow_reader_without_being_held_in_memory() {
     assert!(answer.len() > body.len());
     rig.drained("v1").await;
     assert_eq!(rig.sum("v1").await.ok, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_is_too_slow_or_idle_for_too_long_is_let_go_and_a_busy_one_is_not() {
+    let brief = Duration::from_millis(300);
+    let limits = Limits { head: brief, idle: brief, stuck: brief };
+    let rig = Rig::with(limits).await;
+    let work = Duration::from_millis(900);
+    let backend = Backend::start("v1", Behaviour::Good { work, idle: PATIENCE }).await;
+    rig.endpoints(&[("a", "v1", backend.address, Ready)]).await;
+    rig.weights(&[("v1", 10_000)]).await;
+    assert_eq!(raw(rig.listen, b"").await, "", "idle from the beginning");
+    assert_eq!(rig.report().await.refused, 0);
+    assert_eq!(raw(rig.listen, b"GET / HTTP/1.1\r\nho").await, "", "half a head");
+    eventually("it is counted", || async { rig.report().await.refused == 1 }).await;
+    let answer = raw(rig.listen, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200"),
+        "longer than any limit, but not the client: {answer}"
+    );
+
+    // Takes nothing of a large answer.
+    let body = "x".repeat(32 << 20);
+    let sent = format!("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let mut stream = TcpStream::connect(rig.listen).await.unwrap();
+    stream.write_all(sent.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    eventually("it is under way", || async { rig.in_flight("v1").await == 1 }).await;
+    rig.drained("v1").await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.len() < body.len());
+    let sum = rig.sum("v1").await;
+    assert_eq!((sum.ok, sum.broken, sum.k), (2, 0, 0), "the client's fault is no version's");
 }

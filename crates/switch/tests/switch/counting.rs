@@ -16,15 +16,15 @@ use super::support::rig::{LANE, Rig};
 struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    fn roll(&mut self, sides: u32) -> u32 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
+        u32::try_from(self.0 >> 33).unwrap() % sides
     }
 }
 
 fn faulty(dice: &mut Dice) -> Behaviour {
-    let idle = Duration::from_millis(20 + dice.roll(60));
+    let idle = Duration::from_millis(u64::from(20 + dice.roll(60)));
     match dice.roll(9) {
         0 => Behaviour::Closes,
         1 => Behaviour::Swallows,
@@ -32,7 +32,7 @@ fn faulty(dice: &mut Dice) -> Behaviour {
         3 => Behaviour::Garbage,
         4 => Behaviour::CutsBody,
         5 => Behaviour::Status(500),
-        6 => Behaviour::Good { work: Duration::from_millis(dice.roll(5)), idle },
+        6 => Behaviour::Good { work: Duration::from_millis(u64::from(dice.roll(5))), idle },
         7 => Behaviour::Status(404),
         _ => Behaviour::HugeHead,
     }

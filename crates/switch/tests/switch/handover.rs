@@ -152,3 +152,34 @@ async fn a_request_under_way_is_finished_with_connection_close_before_the_switch
     end.await.unwrap().unwrap();
     assert!(!rig.home().pid("switch").exists());
 }
+
+#[tokio::test]
+async fn the_successor_reports_what_the_leaving_switch_still_has_under_way() {
+    let mut rig = Rig::start().await;
+    let holder = hold(&rig);
+    rig.leave().await.unwrap().unwrap();
+    rig.launch().await;
+    let released = Arc::new(Notify::new());
+    let backend = Backend::start("v1", Behaviour::Held(Arc::clone(&released))).await;
+    rig.endpoints(&[("a", "v1", backend.address, Ready)]).await;
+    rig.weights(&[("v2", 0), ("v1", 10_000)]).await;
+    held(&holder, &rig).await;
+    let listen = rig.listen;
+    let asked = tokio::spawn(async move { Browser::new(listen).post("/", "x").await });
+    eventually("it is under way", || async { rig.in_flight("v1").await == 1 }).await;
+    let end = rig.leave();
+    eventually("the old one does not answer any more", || async {
+        tokio::net::UnixStream::connect(rig.home().socket("switch")).await.is_err()
+    })
+    .await;
+    rig.launch().await;
+    rig.weights(&[("v2", 10_000), ("v1", 0)]).await;
+    let report = rig.report().await;
+    assert_eq!(rig.in_flight("v1").await, 1);
+    assert_eq!(report.instances.iter().map(|one| one.in_flight).sum::<u32>(), 1);
+    released.notify_one();
+    rig.drained("v1").await;
+    assert_eq!(asked.await.unwrap().unwrap().status, 200);
+    end.await.unwrap().unwrap();
+    assert_eq!(rig.report().await.instances.iter().map(|one| one.in_flight).sum::<u32>(), 0);
+}

@@ -43,7 +43,8 @@ static SAMPLE: Object = Object::new(
     ],
 );
 const METRICS: &[&str] = &["errorRate", "errors", "p50", "p95", "p99"];
-const NO_DATA: &[&str] = &["hold", "fail"];
+const NO_DATA: &[&str] = &["hold", "fail", "continue"];
+const SOURCE_DOWN: &[&str] = &["hold", "fail"];
 const KINDS: &[&str] = &["http", "tcp", "command", "counts", "judge", "prometheus"];
 const MEASURED: &[&str] = &["http", "tcp", "command", "prometheus"];
 /// One check.
@@ -110,8 +111,13 @@ pub(crate) static CHECK: Object = Object::new("a check", &[
         "Measurements in a row that could not be made before the source is called down.",
     )
     .or("4"),
-    Field::new("noData", Shape::Word(NO_DATA), "What no data does; never a pass.").or("hold"),
-    Field::new("sourceDown", Shape::Word(NO_DATA), "What a source that is down does.").or("hold"),
+    Field::new(
+        "noData",
+        Shape::Word(NO_DATA),
+        "What no data does; never a pass. Left out: hold, but for `counts` continue: the release goes \
+         on at the planned time and says what could not be seen.",
+    ),
+    Field::new("sourceDown", Shape::Word(SOURCE_DOWN), "What a source that is down does.").or("hold"),
     Field::new("timeout", Shape::Leaf(&POSITIVE_DURATION), "Of one measurement.")
         .or("30s")
         .with(MEASURED),
@@ -159,7 +165,13 @@ fn spec(name: &str, view: View<'_>, kind: CheckKind) -> Option<CheckSpec> {
     let policy = |key: &str| match view.text(key) {
         Some("fail") => Some(NoDataPolicy::Fail),
         Some("hold") => Some(NoDataPolicy::Hold),
+        Some("continue") => Some(NoDataPolicy::Continue),
         Some(_) | None => None,
+    };
+    let no_data = match (policy("noData"), &kind) {
+        (Some(policy), _) => policy,
+        (None, CheckKind::Counts(_)) => NoDataPolicy::Continue,
+        (None, _) => NoDataPolicy::Hold,
     };
     Some(CheckSpec {
         name: name.to_owned(),
@@ -168,7 +180,7 @@ fn spec(name: &str, view: View<'_>, kind: CheckKind) -> Option<CheckSpec> {
         count: count(view)?,
         failure_limit: view.whole("failureLimit")?,
         consecutive_error_limit: view.whole("consecutiveErrorLimit")?,
-        no_data: policy("noData")?,
+        no_data,
         source_down: policy("sourceDown")?,
     })
 }

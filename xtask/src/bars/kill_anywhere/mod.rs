@@ -52,7 +52,7 @@ struct Played {
 }
 
 pub(super) fn run(context: &Context, figures: &mut Figures) -> Result<()> {
-    let stage = Stage::new(&context.binaries)?;
+    let stage = Stage::keeping(&context.binaries, &context.folder)?;
     stage.write_project(&Project::default())?;
     rounds::first(&stage, "v1")?;
     let load = stage.load(RATE, &context.folder.join("requests.log"))?;
@@ -169,7 +169,7 @@ impl Theatre<'_> {
 
     /// Somebody else in the role, or the rollout is over.
     fn back(&self, role: &str, was: Pid, version: &str) -> Result<()> {
-        wait_until(Duration::from_secs(20), &format!("another {role}"), || {
+        wait_until(Duration::from_secs(20), &format!("another {role} during {version}"), || {
             let other = self.stage.pid(role).is_some_and(|pid| pid != was && alive(pid));
             let over = || role == "engine" && self.stage.ended(version, Duration::ZERO).is_ok();
             (other || over()).then_some(())

@@ -184,9 +184,10 @@ async fn read_head(stream: &mut TcpStream) -> bool {
 }
 
 async fn serve_http(shared: Arc<Shared>, stream: TcpStream) {
-    let idle = match shared.behaviour {
-        Behaviour::Good { idle, .. } => idle,
-        _ => Duration::from_secs(60),
+    let idle = if let Behaviour::Good { idle, .. } = shared.behaviour {
+        idle
+    } else {
+        Duration::from_secs(60)
     };
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(move |request| {
@@ -209,13 +210,16 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
     if shared.heads.lock().unwrap().len() < 1_000 {
         shared.heads.lock().unwrap().push(parts.clone());
     }
-    let body = body.collect().await.map(|all| all.to_bytes()).unwrap_or_default();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let mut status = 200;
-    match &shared.behaviour {
-        Behaviour::Good { work, .. } if !work.is_zero() => tokio::time::sleep(*work).await,
-        Behaviour::Status(code) => status = *code,
-        Behaviour::Held(released) => released.notified().await,
-        _ => {}
+    if let Behaviour::Good { work, .. } = &shared.behaviour
+        && !work.is_zero()
+    {
+        tokio::time::sleep(*work).await;
+    } else if let Behaviour::Status(code) = &shared.behaviour {
+        status = *code;
+    } else if let Behaviour::Held(released) = &shared.behaviour {
+        released.notified().await;
     }
     let text = if parts.uri.path() == "/echo" { body } else { shared.name.clone().into() };
     Response::builder().status(status).body(Full::new(text)).unwrap()

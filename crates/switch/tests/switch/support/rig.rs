@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidegate_ipc::Client;
-use tidegate_switch::{SwitchConfig, SwitchError, run_until};
+use tidegate_switch::{Limits, SwitchConfig, SwitchError, run_until};
 use tidegate_wire::counts::SecondRecord;
 use tidegate_wire::home::Home;
 use tidegate_wire::host::{Accepted, Claim, Claimed};
@@ -31,6 +31,7 @@ pub(crate) struct Rig {
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<Result<(), SwitchError>>>,
     seq: AtomicU64,
+    pub(crate) limits: Limits,
 }
 
 /// All records of all versions so far.
@@ -52,6 +53,10 @@ pub(crate) struct Sum {
 
 impl Rig {
     pub(crate) async fn start() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    pub(crate) async fn with(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::new(folder.path());
         let client = Client::new(&home.socket("switch"));
@@ -62,6 +67,7 @@ impl Rig {
             stop: None,
             task: None,
             seq: AtomicU64::new(0),
+            limits,
         };
         rig.launch().await;
         rig
@@ -80,6 +86,11 @@ impl Rig {
         let (stop, stopped) = oneshot::channel::<()>();
         let mut config = SwitchConfig::new(self.home());
         config.drain = PATIENCE;
+        config.limits = self.limits;
+        if !self.home().socket("sockets").exists() {
+            config.deposit = Duration::from_millis(10); // nobody holds them
+            config.linger = Duration::from_millis(100);
+        }
         let run = run_until(config, async { drop(stopped.await) });
         (self.stop, self.task) = (Some(stop), Some(tokio::spawn(run)));
         eventually("the switch answers", || async {
