@@ -2,8 +2,9 @@
 //!
 //! The lock alone is not enough: a stopped process keeps it, and SQLite's write lock, for ever. So
 //! a waiter watches the heartbeat by its own monotonic clock. Beats: somebody else drives, and the
-//! waiter leaves. Silence for [`STALE`]: the waiter ends exactly the process that was seen to hold
-//! the lock all that time (by pidfd, so that a reused process id is never hit) and takes over.
+//! waiter leaves. Silence for [`STALE`] (of which at least [`CONFIRM`] was watched): the waiter ends
+//! exactly the process that was seen to hold the lock all that time (by pidfd, so that a reused
+//! process id is never hit) and takes over.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -23,6 +24,9 @@ use super::pulse::Pulse;
 
 /// A heartbeat whose content has not changed for so long belongs to an owner that is stuck.
 pub const STALE: Duration = Duration::from_secs(3);
+/// A heartbeat file that was last written [`STALE`] ago needs to be watched for so long only, which
+/// is two beats: whoever started us may have waited already.
+const CONFIRM: Duration = Duration::from_secs(1);
 /// Between two beats.
 const BEAT: Duration = Duration::from_millis(500);
 /// Between two looks of a waiter.
@@ -136,7 +140,7 @@ pub fn acquire(home: &Home, pulse: &Arc<Pulse>) -> Result<Acquired, OwnershipErr
         if now.holder != first.holder {
             // Another process has taken the lock meanwhile and is about to beat.
             watch = Some(now);
-        } else if now.at.duration_since(first.at) >= STALE {
+        } else if now.stale_since(first) {
             let Some(holder) = now.holder else { return Err(OwnershipError::Nameless(path)) };
             end(home, &path, holder)?;
             watch = None;
@@ -149,6 +153,8 @@ pub fn acquire(home: &Home, pulse: &Arc<Pulse>) -> Result<Acquired, OwnershipErr
 struct Observation {
     at: Instant,
     beat: Vec<u8>,
+    /// Since the file was written, by the wall clock.
+    age: Duration,
     holder: Option<Holder>,
 }
 
@@ -156,7 +162,16 @@ impl Observation {
     fn make(home: &Home, lock: &Path) -> Self {
         let holder = holder(home, lock);
         let beat = std::fs::read(home.engine_heartbeat()).unwrap_or_default();
-        Self { at: Instant::now(), beat, holder }
+        // A clock that was set meanwhile makes the age wrong, which is why it is only a hint.
+        let written = std::fs::metadata(home.engine_heartbeat()).and_then(|meta| meta.modified());
+        let age = written.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+        Self { at: Instant::now(), beat, age, holder }
+    }
+
+    /// Whether nothing has moved for long enough since an observation of the same.
+    fn stale_since(&self, first: &Self) -> bool {
+        let watched = self.at.duration_since(first.at);
+        watched >= STALE || (watched >= CONFIRM && self.age >= STALE)
     }
 }
 

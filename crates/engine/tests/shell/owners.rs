@@ -91,6 +91,23 @@ fn a_stopped_owner_is_ended_and_its_successor_drives_within_five_seconds() {
 }
 
 #[test]
+fn an_owner_that_has_been_stopped_for_long_is_ended_after_a_second() {
+    let place = Place::new();
+    let first = place.process();
+    place.ask("a", &Input::Add(1));
+    first.signal(Signal::STOP);
+    until("the heartbeat is old", || {
+        let written = std::fs::metadata(place.home().engine_heartbeat()).unwrap().modified();
+        (written.unwrap().elapsed().unwrap() > Duration::from_secs(4)).then_some(())
+    });
+    let started = Instant::now();
+    let second = place.process();
+    until("the successor drives", || (place.pid() == Some(second.0.id())).then_some(()));
+    let took = started.elapsed();
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(2_500), "{took:?}");
+}
+
+#[test]
 fn of_two_that_start_together_one_drives_and_one_leaves() {
     let place = Place::new();
     let (first, second) = (place.process(), place.process());
