@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use super::owner::who_listens;
-use super::table::Wanted;
+use super::table::{Tls, Wanted};
 use crate::proxy::Proxy;
 use crate::proxy::client::accept;
 use crate::proxy::tls::TlsCell;
@@ -33,7 +33,8 @@ struct Listening {
     task: AbortHandle,
 }
 
-type Sockets = BTreeMap<SocketAddr, Arc<TcpListener>>;
+/// Listening sockets by address.
+pub(crate) type Sockets = BTreeMap<SocketAddr, Arc<TcpListener>>;
 
 /// All listening sockets of this switch.
 #[derive(Debug)]
@@ -87,25 +88,39 @@ impl Listeners {
         }
     }
 
-    /// Opens what is wanted and not open. Nothing is accepted on them before [`Listeners::apply`].
+    /// Opens what is wanted and not open; nothing is accepted on it before [`Listeners::apply`].
+    /// What cannot be opened is left out and said.
     ///
     /// # Errors
-    /// The address that cannot be opened and why; what was opened for it is closed again.
-    pub(crate) fn prepare(&self, wanted: &Wanted) -> Result<Sockets, (SocketAddr, String)> {
+    /// Why `must` cannot be opened; what was opened beside it is closed again.
+    pub(crate) fn prepare(
+        &self,
+        wanted: &Wanted,
+        must: Option<SocketAddr>,
+    ) -> Result<(Sockets, Vec<String>), String> {
         let open = lock(&self.open);
         let mut found = lock(&self.found);
-        let mut prepared = Sockets::new();
-        for address in wanted.keys().filter(|address| !open.contains_key(address)) {
+        let (mut prepared, mut trouble) = (Sockets::new(), Vec::new());
+        for (address, tls) in wanted {
+            if open.contains_key(address) || matches!(tls, Tls::Keep) {
+                continue;
+            }
             let listener = match found.remove(address) {
                 Some(listener) => Ok(listener),
                 None => bind(*address),
             };
             match listener {
                 Ok(listener) => drop(prepared.insert(*address, Arc::new(listener))),
-                Err(error) => return Err((*address, explain(*address, &error))),
+                Err(error) => {
+                    let why = explain(*address, &error);
+                    if must == Some(*address) {
+                        return Err(why);
+                    }
+                    trouble.push(why);
+                }
             }
         }
-        Ok(prepared)
+        Ok((prepared, trouble))
     }
 
     /// Accepts on what was prepared, uses the new certificates, closes what is not wanted.
@@ -118,7 +133,12 @@ impl Listeners {
             }
             keep
         });
-        for (address, config) in wanted {
+        for (address, tls) in wanted {
+            let config = match tls {
+                Tls::Plain => None,
+                Tls::With(config) => Some(config),
+                Tls::Keep => continue,
+            };
             if let Some(socket) = prepared.remove(&address) {
                 let tls = Arc::new(TlsCell::default());
                 tls.store(config);

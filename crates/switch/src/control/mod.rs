@@ -9,6 +9,7 @@ pub(crate) mod store;
 mod table;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,9 @@ use tokio::sync::Mutex;
 
 use self::fence::Passes;
 use self::leaving::Leaving;
-use self::listeners::Listeners;
+use self::listeners::{Listeners, Sockets};
 use self::store::{Durable, Store, StoreError};
+use self::table::Wanted;
 use crate::counts::HistoryFiles;
 use crate::proxy::Proxy;
 use crate::proxy::view::Registry;
@@ -83,21 +85,15 @@ impl Control {
         }
         self.listeners.take(&holder).await;
         self.publish(&mut state);
-        // Each lane for itself: one that cannot listen does not keep the others from it.
-        let mut whole = Durable::default();
-        for (name, lane) in state.durable.lanes.clone() {
-            whole.lanes.insert(name.clone(), lane);
-            let opened = table::wanted(&whole, &name).map_err(|error| error.message);
-            let opened = opened.and_then(|wanted| {
-                let prepared = self.listeners.prepare(&wanted).map_err(|(_, why)| why)?;
+        match self.listen(&state.durable, None, "") {
+            Ok((wanted, prepared, trouble)) => {
                 self.listeners.apply(wanted, prepared);
-                Ok(())
-            });
-            if let Err(why) = opened {
-                tracing::error!(lane = name, why, "a lane cannot be opened");
-                state.trouble.push(format!("{name}: {why}"));
-                whole.lanes.remove(&name);
+                state.trouble.extend(trouble);
             }
+            Err(error) => state.trouble.push(error.message),
+        }
+        for why in &state.trouble {
+            tracing::error!(why, "not all is as the table wants it");
         }
         self.listeners.forget_found();
         Ok(())
@@ -139,17 +135,16 @@ impl Control {
         next.home = Some(message.home.clone());
         next.epoch = message.fence.epoch;
         next.lanes.insert(message.doc.lane.clone(), *lane);
-        let wanted = table::wanted(&next, &message.doc.lane).map_err(Refusal::Impossible)?;
-        let prepared = self.listeners.prepare(&wanted).map_err(|(address, why)| {
-            let fix = "stop what listens there, or give the environment another address";
-            Refusal::Impossible(table::impossible(why, &address.to_string()).fix(fix).into())
-        })?;
+        let before = state.durable.lanes.get(&message.doc.lane).map(|lane| &lane.doc);
+        let must = table::must_open(before, &message.doc);
+        let (wanted, prepared, trouble) =
+            self.listen(&next, must, &message.doc.lane).map_err(Refusal::Impossible)?;
         self.save(&next)?;
         state.durable = next;
         // First the routes, then the listeners: nobody who connects finds no route.
         self.publish(&mut state);
         self.listeners.apply(wanted, prepared);
-        state.trouble.clear();
+        state.trouble = trouble;
         tracing::info!(lane = message.doc.lane, fence = %message.fence, "table in force");
         Ok(accepted)
     }
@@ -211,6 +206,22 @@ impl Control {
         drop(state);
         self.leaving.add(&mut report);
         report
+    }
+
+    /// What is to be listened on, opened as far as it is new.
+    fn listen(
+        &self,
+        durable: &Durable,
+        must: Option<SocketAddr>,
+        on: &str,
+    ) -> Result<(Wanted, Sockets, Vec<String>), Box<ErrorBody>> {
+        let (wanted, mut trouble) = table::wanted(durable, must, on)?;
+        let (prepared, more) = self.listeners.prepare(&wanted, must).map_err(|why| {
+            let fix = "stop what listens there, or give the environment another address";
+            Box::new(table::impossible(why, on).fix(fix))
+        })?;
+        trouble.extend(more);
+        Ok((wanted, prepared, trouble))
     }
 
     fn publish(&self, state: &mut State) {

@@ -20,8 +20,17 @@ pub(crate) fn impossible(message: impl Into<String>, on: &str) -> Box<ErrorBody>
     Box::new(ErrorBody::new(IMPOSSIBLE, message, on))
 }
 
-/// What listens where, with which certificates.
-pub(crate) type Wanted = BTreeMap<SocketAddr, Option<Arc<ServerConfig>>>;
+/// What listens where.
+pub(crate) type Wanted = BTreeMap<SocketAddr, Tls>;
+
+/// How a listener speaks.
+#[derive(Debug)]
+pub(crate) enum Tls {
+    Plain,
+    With(Arc<ServerConfig>),
+    /// Its certificates cannot be used now: those in force stay, and without any it is not opened.
+    Keep,
+}
 
 /// Checks what can be seen from the document alone.
 ///
@@ -81,57 +90,85 @@ pub(crate) fn check_endpoints(message: &Endpoints) -> Result<(), Box<ErrorBody>>
     Ok(())
 }
 
-/// What all lanes together want to listen on. Certificates are read from their files.
+/// The listener on which a new table must not fail: the one that it asks for. None where it leaves
+/// listener and routes as they are: weights must move, and an undo must work, whatever has become
+/// of a port or a certificate meanwhile.
+pub(crate) fn must_open(before: Option<&TrafficDoc>, doc: &TrafficDoc) -> Option<SocketAddr> {
+    let same = before.is_some_and(|one| one.listen == doc.listen && one.routes == doc.routes);
+    if same { None } else { listen_address(&doc.listen).ok() }
+}
+
+/// What all lanes together want to listen on, and what is wrong with listeners other than `must`.
+/// Certificates are read from their files.
 ///
 /// # Errors
-/// `impossible`: two lanes want the same requests, a listener would need TLS and none at the same
-/// time, or a certificate cannot be used. `on` is the lane whose table asks for it.
-pub(crate) fn wanted(state: &Durable, on: &str) -> Result<Wanted, Box<ErrorBody>> {
+/// `impossible`, of the listener `must`: two lanes want the same requests, it would need TLS and
+/// none at the same time, or a certificate cannot be used. `on` is the lane that asks for it.
+pub(crate) fn wanted(
+    state: &Durable,
+    must: Option<SocketAddr>,
+    on: &str,
+) -> Result<(Wanted, Vec<String>), Box<ErrorBody>> {
     let mut lanes: BTreeMap<SocketAddr, Vec<&TrafficDoc>> = BTreeMap::new();
     for lane in state.lanes.values() {
         let address = listen_address(&lane.doc.listen).map_err(|why| impossible(why, on))?;
         lanes.entry(address).or_default().push(&lane.doc);
     }
-    let mut wanted = Wanted::new();
+    let (mut wanted, mut trouble) = (Wanted::new(), Vec::new());
     for (address, docs) in lanes {
-        let mut owners = BTreeMap::new();
-        let mut secured: Vec<(Option<String>, &TlsSpec)> = Vec::new();
-        let mut plain = false;
-        for doc in docs {
-            let all = [(None, String::new())];
-            let keys: Vec<_> = doc.routes.iter().map(key).collect();
-            for id in if keys.is_empty() { all.to_vec() } else { keys } {
-                match owners.entry(id) {
-                    Entry::Vacant(free) => drop(free.insert(&doc.lane)),
-                    Entry::Occupied(taken) => {
-                        let (host, path) = taken.key();
-                        let host = host.as_deref().unwrap_or("any host");
-                        let other = taken.get();
-                        let text = format!(
-                            "{other} and {} both want {host} {path}/ on {address}",
-                            doc.lane
-                        );
-                        let fix = "give the services different hosts, paths or listeners";
-                        return Err(impossible(text, on).fix(fix).into());
-                    }
-                }
+        let tls = match listener(address, &docs) {
+            Ok(tls) => tls,
+            Err((why, fix)) if must == Some(address) => {
+                return Err(impossible(why, on).fix(fix).into());
             }
-            plain |= doc.routes.is_empty();
-            for route in &doc.routes {
-                match &route.tls {
-                    Some(files) => secured.push((key(route).0, files)),
-                    None => plain = true,
-                }
+            Err((why, _)) => {
+                trouble.push(format!("{address}: {why}"));
+                Tls::Keep
             }
-        }
-        if plain && !secured.is_empty() {
-            let text = format!("{address} would have routes with TLS and routes without");
-            return Err(impossible(text, on).fix("use one listener for each").into());
-        }
-        let config = tls::config(secured.into_iter()).map_err(|why| impossible(why, on))?;
-        wanted.insert(address, config);
+        };
+        wanted.insert(address, tls);
     }
-    Ok(wanted)
+    Ok((wanted, trouble))
+}
+
+/// What is wrong with a listener, and what to do about it.
+type Wrong = (String, &'static str);
+
+fn listener(address: SocketAddr, docs: &[&TrafficDoc]) -> Result<Tls, Wrong> {
+    let mut owners = BTreeMap::new();
+    let mut secured: Vec<(Option<String>, &TlsSpec)> = Vec::new();
+    let mut plain = false;
+    for doc in docs {
+        let keys: Vec<_> = doc.routes.iter().map(key).collect();
+        for id in if keys.is_empty() { vec![(None, String::new())] } else { keys } {
+            match owners.entry(id) {
+                Entry::Vacant(free) => drop(free.insert(&doc.lane)),
+                Entry::Occupied(taken) => {
+                    let (host, path) = taken.key();
+                    let host = host.as_deref().unwrap_or("any host");
+                    let (other, lane) = (taken.get(), &doc.lane);
+                    let text = format!("{other} and {lane} both want {host} {path}/ on {address}");
+                    return Err((text, "give the services different hosts, paths or listeners"));
+                }
+            }
+        }
+        plain |= doc.routes.is_empty();
+        for route in &doc.routes {
+            match &route.tls {
+                Some(files) => secured.push((key(route).0, files)),
+                None => plain = true,
+            }
+        }
+    }
+    if plain && !secured.is_empty() {
+        let text = format!("{address} would have routes with TLS and routes without");
+        return Err((text, "use one listener for each"));
+    }
+    match tls::config(secured.into_iter()) {
+        Ok(Some(config)) => Ok(Tls::With(config)),
+        Ok(None) => Ok(Tls::Plain),
+        Err(why) => Err((why, "give PEM files that the switch can read")),
+    }
 }
 
 #[cfg(test)]
@@ -213,7 +250,8 @@ mod tests {
                 let lane = DurableLane { fence, floor: fence, digest, doc };
                 state.lanes.insert(lane.doc.lane.clone(), lane);
             }
-            wanted(&state, "b").map(|wanted| wanted.len()).map_err(|error| error.message)
+            let must = must_open(None, &state.lanes["b"].doc);
+            wanted(&state, must, "b").map(|(all, _)| all.len()).map_err(|error| error.message)
         };
         let web = || doc("a", ":80", &[(Some("Shop.example"), "/")]);
         assert_eq!(both(web(), doc("b", ":80", &[(Some("shop.example"), "/api")])), Ok(1));

@@ -11,9 +11,9 @@ use super::account::Account;
 use super::attempt::{Head, Terms, Tried};
 use super::body::{BodyWatch, DownBody, UpBody};
 use super::headers::{set_cookie, strip_hop_by_hop, to_instance, wants_upgrade};
-use super::pick::{Choice, Seen, Ticket};
+use super::pick::{Acquired, Choice, Failure, Seen, Ticket};
 use super::route::host_only;
-use super::upstream::{InFlight, Instance, Version};
+use super::upstream::Version;
 use super::{Proxy, account::Broken};
 use crate::counts::Outcome;
 
@@ -47,17 +47,6 @@ enum Served {
     Failed(Failure),
     ClientGone,
     ClientSlow,
-}
-
-enum Acquired {
-    Taken(InFlight),
-    Moved,
-    Nobody(Failure),
-}
-
-struct Failure {
-    outcome: Outcome,
-    why: String,
 }
 
 impl Proxy {
@@ -290,41 +279,6 @@ impl Proxy {
         }
         let why = "the request cannot be sent again".to_owned();
         Served::Failed(failure.unwrap_or(Failure { outcome: Outcome::Connect, why }))
-    }
-
-    /// Counts the request as under way on an instance of this version, in a view that still holds
-    /// after it was counted: whoever has seen 0 under way after a change can rely on it.
-    fn acquire(
-        &self,
-        seen: &mut Seen,
-        version: &Arc<Version>,
-        tried: &[Arc<Instance>],
-        must_weigh: bool,
-    ) -> Acquired {
-        loop {
-            let now = seen.lane.again(version);
-            let Some(instance) = now.and_then(|now| self.least_busy(now, tried)) else {
-                let outcome = match now {
-                    Some(now) if now.leaving => Outcome::Cutover,
-                    Some(_) | None => Outcome::Connect,
-                };
-                let why = "no instance of the version is ready".to_owned();
-                return Acquired::Nobody(Failure { outcome, why });
-            };
-            let under_way = InFlight::take(&instance, &self.revision);
-            if self.generation() == seen.generation {
-                return Acquired::Taken(under_way);
-            }
-            drop(under_way);
-            if !self.refresh(seen) {
-                let why = "the lane has no table any more".to_owned();
-                return Acquired::Nobody(Failure { outcome: Outcome::Connect, why });
-            }
-            let again = seen.lane.again(version);
-            if must_weigh && again.is_none_or(|again| again.weight_bp == 0) {
-                return Acquired::Moved;
-            }
-        }
     }
 }
 

@@ -182,3 +182,29 @@ async fn a_message_that_is_not_in_the_contract_is_refused() {
     let (status, why) = rig.send_table(&sent).await.unwrap_err();
     assert!(status == 422 && why.contains("10000"), "{why}");
 }
+
+#[tokio::test]
+async fn a_lane_whose_port_was_taken_while_no_switch_ran_is_trouble_and_holds_up_nobody() {
+    let mut rig = Rig::start().await;
+    let backend = Backend::good("v1").await;
+    rig.endpoints(&[("a", "v1", backend.address, Ready)]).await;
+    rig.weights(&[("v1", 10_000)]).await;
+    let mut other = table(&rig, 1, rig.next(), 0);
+    other.doc.lane = "prod/other".into();
+    other.doc.listen = super::support::free_address().to_string();
+    rig.send_table(&other).await.unwrap();
+    rig.leave().await.unwrap().unwrap();
+    let thief = std::net::TcpListener::bind(&other.doc.listen).unwrap();
+    rig.launch().await;
+    assert!(rig.report().await.trouble[0].contains(&other.doc.listen));
+    rig.weights(&[("v2", 0), ("v1", 10_000)]).await;
+    assert_eq!(Browser::new(rig.listen).get("/").await.unwrap().body, "v1");
+    other.fence.seq = rig.next();
+    other.doc.seed += 1;
+    rig.send_table(&other).await.unwrap();
+    assert!(rig.report().await.trouble[0].contains(&other.doc.listen));
+    drop(thief);
+    rig.weights(&[("v1", 10_000)]).await;
+    assert!(rig.report().await.trouble.is_empty());
+    assert_eq!(Browser::new(other.doc.listen.parse().unwrap()).get("/").await.unwrap().status, 503);
+}

@@ -187,8 +187,13 @@ async fn tls_takes_the_certificate_of_the_name_and_a_new_one_with_the_next_table
     let before = TlsSpec { certificate: old.display().to_string(), key: a.key.clone() };
     assert!(over_tls(rig.listen, "a.example", &before).await.is_err());
 
+    // New routes need a certificate that works; weights move and users are served without.
     std::fs::write(&a.key, "no key").unwrap();
     doc.seed += 1;
+    rig.apply(doc.clone()).await;
+    assert!(rig.report().await.trouble[0].contains("a.example.key"));
+    assert!(over_tls(rig.listen, "a.example", &a).await.is_ok());
+    doc.routes.push(Route { path: "/more".into(), ..doc.routes[0].clone() });
     let fence = Fence::new(1, rig.next());
     let table = Table { home: "home-1".into(), fence, doc, shut: false };
     let (status, why) = rig.send_table(&table).await.unwrap_err();

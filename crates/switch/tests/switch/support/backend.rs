@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -38,6 +38,9 @@ pub(crate) enum Behaviour {
     HugeHead,
     /// Sends these bytes as its whole answer to each request, then keeps the connection.
     Raw(&'static str),
+    /// Answers, closes a connection that is idle for so long, and from three quarters of that on
+    /// closes it at the very moment in which a request comes: the race, made certain.
+    Races(Duration),
     /// Answers after it was released.
     Held(Arc<Notify>),
 }
@@ -161,6 +164,7 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
             }
             return;
         }
+        Behaviour::Races(idle) => return race(&shared, *idle, stream).await,
         Behaviour::Good { .. } | Behaviour::Status(_) | Behaviour::Held(_) => {
             return serve_http(shared, stream).await;
         }
@@ -171,16 +175,46 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
     }
 }
 
+async fn race(shared: &Shared, idle: Duration, mut stream: TcpStream) {
+    let mut since = None;
+    loop {
+        let head = tokio::time::timeout(idle, head_of(&mut stream)).await;
+        let Ok(Some(head)) = head else { return };
+        if since.is_some_and(|since: Instant| since.elapsed() >= idle * 3 / 4) {
+            return;
+        }
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let value = |name: &str| {
+            let line = head.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|value| value.trim().to_owned())
+        };
+        *shared.ids.lock().unwrap().entry(value("x-id:").unwrap()).or_default() += 1;
+        let length = value("content-length:").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        if stream.read_exact(&mut body).await.is_err() {
+            return;
+        }
+        since = Some(Instant::now());
+        if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nv1").await.is_err() {
+            return;
+        }
+    }
+}
+
 async fn read_head(stream: &mut TcpStream) -> bool {
+    head_of(stream).await.is_some()
+}
+
+async fn head_of(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte).await {
             Ok(1) => head.push(byte[0]),
-            Ok(_) | Err(_) => return false,
+            Ok(_) | Err(_) => return None,
         }
     }
-    true
+    Some(head)
 }
 
 async fn serve_http(shared: Arc<Shared>, stream: TcpStream) {
