@@ -16,6 +16,7 @@ use tidegate_wire::home::Home;
 use crate::clock::Deadline;
 use crate::exit::Failure;
 use crate::home;
+use crate::roles::VERSION;
 
 /// An engine that runs answers this question within so long.
 const ANSWER: Duration = Duration::from_millis(1500);
@@ -59,8 +60,8 @@ impl Engine {
             // A process that is stopped takes connections and never answers; its successor opens a
             // socket of its own, so a short question is asked again and again.
             let wait = deadline.left(Duration::from_millis(400));
-            if engine.client.get::<EngineStatus>("/v1/engine", wait).await.is_ok() {
-                return Ok(engine);
+            if let Ok(status) = engine.client.get::<EngineStatus>("/v1/engine", wait).await {
+                return understands(status.version.as_deref()).map(|()| engine);
             }
             if deadline.passed() {
                 return Err(no_engine(home, &mut log, ended));
@@ -142,6 +143,24 @@ impl Engine {
             }
         }
     }
+}
+
+/// Neighbours of one minor version understand each other; others are refused before anything is
+/// asked of them.
+fn understands(version: Option<&str>) -> Result<(), Failure> {
+    let minor = |version: &str| -> Option<(u64, u64)> {
+        let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
+        Some((parts.next()??, parts.next()??))
+    };
+    let (Some(ours), Some(theirs)) = (minor(VERSION), version.and_then(minor)) else {
+        return Ok(());
+    };
+    if ours.0 == theirs.0 && ours.1.abs_diff(theirs.1) <= 1 {
+        return Ok(());
+    }
+    Err(Failure::unreachable("versions", "the engine speaks another version", "")
+        .cause(format!("it has {}, this binary has {VERSION}", version.unwrap_or_default()))
+        .fix("use the binary of the engine's version, or end the engine: verbs start this one"))
 }
 
 /// Brings host and switch of a home back whose instances should run: after a reboot nobody else
@@ -256,4 +275,21 @@ fn no_engine(home: &Home, log: &mut Log, ended: Option<ExitStatus>) -> Failure {
     failure
         .fix(format!("see {}", log.path.display()))
         .fix("`tidegate doctor` looks for what is in the way")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_more_than_one_minor_version_away_is_refused() {
+        let mut parts = VERSION.split('.').map(|part| part.parse::<u64>().unwrap());
+        let (major, minor) = (parts.next().unwrap(), parts.next().unwrap());
+        let check = |major: u64, minor: u64| understands(Some(&format!("{major}.{minor}.7")));
+        check(major, minor).unwrap();
+        check(major, minor + 1).unwrap();
+        assert!(check(major, minor + 2).is_err());
+        assert!(check(major + 1, minor).is_err());
+        understands(None).unwrap();
+    }
 }

@@ -261,8 +261,10 @@ impl<'a> Following<'a> {
 
     fn detach(&self) -> Exit {
         let id = self.last().map(|rollout| format!(" {}", rollout.id)).unwrap_or_default();
-        self.printer.progress(&format!("detached; it goes on. Come back:  tidegate watch{id}"));
-        self.printer.progress(&format!("                      Stop it:    tidegate abort{id}"));
+        if !self.printer.is_quiet() {
+            self.printer.stderr(&format!("detached; it goes on. Come back:  tidegate watch{id}"));
+            self.printer.stderr(&format!("                      Stop it:    tidegate abort{id}"));
+        }
         Exit::Detached
     }
 
