@@ -137,6 +137,12 @@ fn an_interrupt_detaches_and_the_release_goes_on() {
     stage.version("v2", 200);
     stage.run(&["release", "v1", "--until", "ended"]).code(0);
     let client = Client::start(&stage);
+    stage.version("v3", 200);
+    let child = stage.command(&["release", "v3", "--abort-on-interrupt"]).spawn().unwrap();
+    stage.until("v3 is paused", |r| r["version"] == "v3" && r["phase"] == "Paused");
+    signal(i32::try_from(child.id()).unwrap(), Signal::INT);
+    let said = stage.finish(child).code(1);
+    assert!(said.out.contains("rolled back") && said.out.contains("interrupted"), "{}", said.out);
     for kind in [Signal::INT, Signal::TERM, Signal::HUP] {
         let child = stage.command(&["release", "v2"]).spawn().unwrap();
         stage.until("v2 is paused", |r| r["version"] == "v2" && r["phase"] == "Paused");
