@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::clock::parse_duration;
 
 /// Verbs of the interface that this build does not have. They are refused, not unknown.
-pub(crate) const NOT_IN_THIS_VERSION: [&str; 22] = [
+pub(crate) const NOT_IN_THIS_VERSION: [&str; 20] = [
     "approve",
     "reject",
     "freeze",
@@ -30,8 +30,6 @@ pub(crate) const NOT_IN_THIS_VERSION: [&str; 22] = [
     "migrate",
     "evidence",
     "man",
-    "import",
-    "finalize",
 ];
 
 /// Takes a release to production and, when production says so, back again.

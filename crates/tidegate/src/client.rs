@@ -15,6 +15,8 @@ use tidegate_wire::home::Home;
 
 use crate::clock::Deadline;
 use crate::exit::Failure;
+use crate::home;
+use crate::roles::VERSION;
 
 /// An engine that runs answers this question within so long.
 const ANSWER: Duration = Duration::from_millis(1500);
@@ -51,15 +53,15 @@ impl Engine {
     pub(crate) async fn ensure(home: &Home) -> Result<Self, Failure> {
         let engine = Self::at(home);
         let deadline = Deadline::after(START);
-        let mut log = Log::open(home)?;
+        let mut log = Log::open(home, "engine")?;
         let mut child: Option<Child> = None;
         let mut ended: Option<ExitStatus> = None;
         loop {
             // A process that is stopped takes connections and never answers; its successor opens a
             // socket of its own, so a short question is asked again and again.
             let wait = deadline.left(Duration::from_millis(400));
-            if engine.client.get::<EngineStatus>("/v1/engine", wait).await.is_ok() {
-                return Ok(engine);
+            if let Ok(status) = engine.client.get::<EngineStatus>("/v1/engine", wait).await {
+                return understands(status.version.as_deref()).map(|()| engine);
             }
             if deadline.passed() {
                 return Err(no_engine(home, &mut log, ended));
@@ -75,7 +77,7 @@ impl Engine {
                 tokio::time::sleep(AGAIN).await;
             }
             if child.is_none() {
-                child = Some(spawn(home, &log)?);
+                child = Some(spawn(home, "engine", &log)?);
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -143,17 +145,62 @@ impl Engine {
     }
 }
 
-/// Starts the engine role, detached: it makes a session of its own, its output goes to the log.
-fn spawn(home: &Home, log: &Log) -> Result<Child, Failure> {
+/// Neighbours of one minor version understand each other; others are refused before anything is
+/// asked of them.
+fn understands(version: Option<&str>) -> Result<(), Failure> {
+    let minor = |version: &str| -> Option<(u64, u64)> {
+        let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
+        Some((parts.next()??, parts.next()??))
+    };
+    let (Some(ours), Some(theirs)) = (minor(VERSION), version.and_then(minor)) else {
+        return Ok(());
+    };
+    if ours.0 == theirs.0 && ours.1.abs_diff(theirs.1) <= 1 {
+        return Ok(());
+    }
+    Err(Failure::unreachable("versions", "the engine speaks another version", "")
+        .cause(format!("it has {}, this binary has {VERSION}", version.unwrap_or_default()))
+        .fix("use the binary of the engine's version, or end the engine: verbs start this one"))
+}
+
+/// Brings host and switch of a home back whose instances should run: after a reboot nobody else
+/// does. The host takes what shall run from its own state, and starts the switch.
+///
+/// # Errors
+/// If they do not live within a bound.
+pub(crate) async fn revive(home: &Home) -> Result<(), Failure> {
+    let mut log = Log::open(home, "host")?;
+    // A host that somebody else starts at this moment has the lock, and ours leaves.
+    let mut child = spawn(home, "host", &log)?;
+    let deadline = Deadline::after(START);
+    while ["host", "switch"].iter().any(|role| home::living(home, role).is_none()) {
+        // Reaped, so that it is not taken for alive.
+        let _ = child.try_wait();
+        if deadline.passed() {
+            let on = home.root().display().to_string();
+            let failure = Failure::unreachable("hostUnreachable", "the host does not start", on);
+            return Err(log
+                .tail()
+                .into_iter()
+                .fold(failure, Failure::cause)
+                .fix(format!("see {}", log.path.display())));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// Starts a role, detached: it makes a session of its own, its output goes to the log.
+fn spawn(home: &Home, role: &str, log: &Log) -> Result<Child, Failure> {
     let failed = |error: std::io::Error| {
-        Failure::unreachable("engineNotStarted", "the engine cannot be started", "")
+        Failure::unreachable("notStarted", format!("the {role} cannot be started"), "")
             .cause(error.to_string())
     };
     let program = std::env::current_exe().map_err(failed)?;
     let out = log.file.try_clone().map_err(failed)?;
     let err = log.file.try_clone().map_err(failed)?;
     Command::new(program)
-        .arg("engine")
+        .arg(role)
         .arg("--home")
         .arg(home.root())
         .current_dir(home.root())
@@ -171,12 +218,12 @@ struct Log {
 }
 
 impl Log {
-    fn open(home: &Home) -> Result<Self, Failure> {
-        let path = home.log("engine");
+    fn open(home: &Home, role: &str) -> Result<Self, Failure> {
+        let path = home.log(role);
         let failed = |error: std::io::Error| {
             Failure::unreachable(
                 "homeNotWritable",
-                "the engine's log cannot be written",
+                "a log in the home cannot be written",
                 path.display().to_string(),
             )
             .cause(error.to_string())
@@ -228,4 +275,21 @@ fn no_engine(home: &Home, log: &mut Log, ended: Option<ExitStatus>) -> Failure {
     failure
         .fix(format!("see {}", log.path.display()))
         .fix("`tidegate doctor` looks for what is in the way")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_more_than_one_minor_version_away_is_refused() {
+        let mut parts = VERSION.split('.').map(|part| part.parse::<u64>().unwrap());
+        let (major, minor) = (parts.next().unwrap(), parts.next().unwrap());
+        let check = |major: u64, minor: u64| understands(Some(&format!("{major}.{minor}.7")));
+        check(major, minor).unwrap();
+        check(major, minor + 1).unwrap();
+        assert!(check(major, minor + 2).is_err());
+        assert!(check(major + 1, minor).is_err());
+        understands(None).unwrap();
+    }
 }

@@ -120,6 +120,29 @@ pub(crate) fn prepare(home: &Home) -> Result<(), Failure> {
     writable(root).map_err(|error| wrong(error.to_string()))
 }
 
+/// Room that a release needs for its journal and logs. Steering a rollout needs less than is
+/// reserved for it.
+const ROOM: u64 = 2 << 20;
+
+/// Refuses a release on a disk that is full.
+///
+/// # Errors
+/// With the path and how much is left; exit code 5.
+pub(crate) fn room(home: &Home) -> Result<(), Failure> {
+    let Ok(disk) = rustix::fs::statvfs(home.root()) else { return Ok(()) };
+    let left = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if left >= ROOM {
+        return Ok(());
+    }
+    Err(Failure::unreachable(
+        "diskFull",
+        "no space left for a release in the home",
+        on(home.root()),
+    )
+    .cause(format!("{} kB are left, {} kB are needed", left / 1024, ROOM / 1024))
+    .fix("make room on that disk; rollouts in progress can be steered and undone meanwhile"))
+}
+
 /// Whether files can be made in there, by making one.
 pub(crate) fn writable(folder: &Path) -> std::io::Result<()> {
     let probe = folder.join(format!(".probe-{}", std::process::id()));

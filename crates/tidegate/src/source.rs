@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tidegate_core::StreamId;
+use tidegate_ipc::IpcError;
 use tidegate_journal::Reader;
 use tidegate_journal::sqlite::SqliteReader;
 use tidegate_wire::api::{EngineStatus, Environment, Event, Rollout, Status};
@@ -42,17 +43,21 @@ impl Source {
     /// # Errors
     /// If it cannot be read.
     pub(crate) async fn status(&self, home: &Home, order: &[String]) -> Result<Status, Failure> {
+        let nothing = || documents::status(home.root(), stopped(), Vec::new(), order, Vec::new());
         let mut status = match self {
-            Self::Engine(engine) => engine
-                .get("/v1/status", Duration::from_secs(5))
-                .await
-                .map_err(|error| Failure::from_ipc(&error))?,
-            Self::Journal(reader) => {
-                documents::status(home.root(), stopped(), environments(reader)?, order, Vec::new())
-            }
-            Self::Nothing => {
-                documents::status(home.root(), stopped(), Vec::new(), order, Vec::new())
-            }
+            Self::Engine(engine) => match engine.get("/v1/status", Duration::from_secs(5)).await {
+                Ok(status) => status,
+                // It has gone in between; what it has done is in the journal.
+                Err(IpcError::Connect { .. } | IpcError::Lost { .. }) => match journal(home)? {
+                    Some(reader) => read_status(home, &reader, order)?,
+                    None => nothing(),
+                },
+                Err(error @ (IpcError::Status { .. } | IpcError::Body { .. })) => {
+                    return Err(Failure::from_ipc(&error));
+                }
+            },
+            Self::Journal(reader) => read_status(home, reader, order)?,
+            Self::Nothing => nothing(),
         };
         let place = |name: &str| order.iter().position(|known| known == name).unwrap_or(usize::MAX);
         status.environments.sort_by_key(|environment| place(&environment.name));
@@ -95,6 +100,31 @@ pub(crate) fn journal(home: &Home) -> Result<Option<SqliteReader>, Failure> {
             &error,
         )),
     }
+}
+
+fn read_status(home: &Home, reader: &dyn Reader, order: &[String]) -> Result<Status, Failure> {
+    let environments = environments(reader)?;
+    checked(reader, &environments)?;
+    Ok(documents::status(home.root(), stopped(), environments, order, Vec::new()))
+}
+
+/// Journals of up to so many events are checked whole before they are believed.
+const CHECK_ALL: u64 = 1_000;
+/// Of larger ones the stories of so many lanes.
+const CHECK_LANES: usize = 8;
+
+/// Checks the chains behind what is about to be shown: a running engine has done so already.
+fn checked(reader: &dyn Reader, environments: &[Environment]) -> Result<(), Failure> {
+    if reader.last_seq()? <= CHECK_ALL {
+        reader.verify()?;
+        return Ok(());
+    }
+    for rollout in environments.iter().filter_map(|lane| lane.rollout.as_ref()).take(CHECK_LANES) {
+        if let Some((stream, _)) = find_stream(reader, "rollout", &rollout.id)? {
+            reader.read_stream(&stream, 0, usize::MAX)?;
+        }
+    }
+    Ok(())
 }
 
 /// An engine that does not run.

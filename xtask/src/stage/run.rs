@@ -116,6 +116,11 @@ impl Background {
         Pid::try_from(self.child.id()).unwrap_or(Pid::MAX)
     }
 
+    /// Whether it has not ended yet.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// What it has printed so far.
     #[must_use]
     pub fn stdout(&self) -> String {

@@ -1,7 +1,8 @@
 //! `release`: makes a release and drives it through the environments.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use tidegate_core::plan::{Plan, StableRef};
 use tidegate_core::spec::{EnvironmentSpec, Platform, ProjectSpec, ReleaseRef, ServiceSpec};
@@ -48,6 +49,7 @@ impl<'a> Prepared<'a> {
         project::supported(spec, &names, &service.name)?;
         let path = loaded.folder.join(service.artifact.replace("{version}", version));
         let digest = digest(&path, service, version)?;
+        start_command(&path, service)?;
         let path = path.canonicalize().unwrap_or(path).to_string_lossy().into_owned();
         let release = ReleaseRef { version: version.to_owned(), digest, path };
         Ok(Self { service, environments, release })
@@ -124,12 +126,38 @@ fn digest(path: &PathBuf, service: &ServiceSpec, version: &str) -> Result<Digest
     })
 }
 
+/// A program that is named with a slash lies in the artifact and can be executed. Archives are
+/// looked into by the host.
+fn start_command(artifact: &Path, service: &ServiceSpec) -> Result<(), Failure> {
+    let Some(program) = service.command.first().filter(|program| program.contains('/')) else {
+        return Ok(());
+    };
+    if !artifact.is_dir() || program.contains('{') {
+        return Ok(());
+    }
+    let path = artifact.join(program);
+    let wrong = |why: &str| {
+        let message = format!("the start command of {} {why}", service.name);
+        Err(Failure::input("startCommand", message, path.display().to_string()))
+    };
+    match std::fs::metadata(&path) {
+        Err(error) => wrong("is not in the artifact").map_err(|failure: Failure| {
+            failure.cause(error.to_string()).fix("build it there, or change `command:`")
+        }),
+        Ok(meta) if !meta.is_file() => wrong("is no file"),
+        Ok(meta) if meta.permissions().mode() & 0o111 == 0 => wrong("is not executable")
+            .map_err(|failure: Failure| failure.fix(format!("chmod +x {}", path.display()))),
+        Ok(_) => Ok(()),
+    }
+}
+
 /// Makes the release and follows it.
 pub(super) fn run(context: &Context, args: &ReleaseArgs) -> Result<Exit, Failure> {
     let loaded = project::load(&context.common)?;
     let prepared = Prepared::new(context, &loaded, &args.version, args.to.as_deref())?;
     let home = context.home_of(&loaded)?;
     home::prepare(&home)?;
+    home::room(&home)?;
     let plan = prepared.plan(loaded.spec(), &home)?;
     plan::refuse(&plan)?;
     context.printer.progress(&plan::summary(loaded.spec(), &prepared, &plan));

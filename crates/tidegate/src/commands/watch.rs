@@ -7,7 +7,7 @@ use tidegate_wire::home::Home;
 
 use super::{Context, block_on};
 use crate::cli::{Common, WatchArgs};
-use crate::client::Engine;
+use crate::client::{Engine, revive};
 use crate::exit::{Exit, Failure};
 use crate::follow::{Feed, Following, Interrupts, Release, Target};
 use crate::source::{self, Source};
@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, args: &WatchArgs) -> Result<Exit, Failure> 
             Failure::unreachable("noSignals", "signals cannot be taken", "")
                 .cause(error.to_string())
         })?;
-        let engine = engine(&place.home).await?;
+        let engine = engine(context, &place.home).await?;
         let source = match &engine {
             Some(engine) => Source::Engine(engine.clone()),
             None => Source::open(&place.home).await?,
@@ -57,20 +57,26 @@ pub(super) fn run(context: &Context, args: &WatchArgs) -> Result<Exit, Failure> 
     })
 }
 
-/// The engine; started if there is unfinished work, or if instances should run and their host is
-/// gone (after a reboot).
-async fn engine(home: &Home) -> Result<Option<Engine>, Failure> {
-    if let Some((engine, _)) = Engine::find(home).await {
-        return Ok(Some(engine));
-    }
+/// The engine; started if there is unfinished work. If instances should run and their host is gone
+/// (after a reboot), that is brought back as well.
+async fn engine(context: &Context, home: &Home) -> Result<Option<Engine>, Failure> {
+    let found = Engine::find(home).await;
     let Some(reader) = source::journal(home)? else { return Ok(None) };
     let serving = source::environments(&reader)?.iter().any(|lane| lane.stable.is_some());
-    let dead = ["host", "switch"].iter().any(|role| home::living(home, role).is_none());
-    if source::is_open(&reader)? || (serving && dead) {
+    let revived = serving && home::living(home, "host").is_none();
+    if revived {
         home::prepare(home)?;
-        return Engine::ensure(home).await.map(Some);
+        revive(home).await?;
+        context.printer.progress("host and switch are back");
     }
-    Ok(None)
+    match found {
+        Some((engine, _)) => Ok(Some(engine)),
+        None if revived || source::is_open(&reader)? => {
+            home::prepare(home)?;
+            Engine::ensure(home).await.map(Some)
+        }
+        None => Ok(None),
+    }
 }
 
 /// The only rollout in progress; one that moves is meant before those that bake.

@@ -8,7 +8,7 @@ mod target;
 use std::time::Duration;
 
 use tidegate_journal::Reader;
-use tidegate_wire::api::{Rollout, VerbAccepted, VerbRequest};
+use tidegate_wire::api::{Event, Rollout, VerbAccepted, VerbRequest};
 use tidegate_wire::home::Home;
 
 pub(crate) use feed::Feed;
@@ -69,22 +69,24 @@ impl<'a> Following<'a> {
         let wait = Duration::from_millis(if self.live.is_some() { 400 } else { 1000 });
         let mut abort = false;
         let mut held = Deadline::after(HELD);
+        let (mut fresh, mut drained) = (Vec::new(), false);
         self.recall()?;
         loop {
+            // The documents are read after the events, so they are never older.
             self.refresh(&feed).await?;
+            let last_shown = self.show_all(&fresh);
             self.draw();
             let reached = self.target.reached(self.follow.until, &self.rollouts);
             if reached != Some(Exit::Held) {
                 held = Deadline::after(HELD);
             }
-            if let Some(exit) = reached
-                && (exit != Exit::Held || held.passed())
-            {
-                // What has happened up to this end belongs to the story.
-                for event in feed.next(Duration::ZERO).await.unwrap_or_default() {
-                    self.show(&event);
+            match reached {
+                Some(Exit::Held) if held.passed() => return Ok(self.end(Exit::Held)),
+                // What has happened up to this end belongs to the story, and nothing behind it.
+                Some(exit) if exit != Exit::Held && (last_shown || drained) => {
+                    return Ok(self.end(exit));
                 }
-                return Ok(self.end(exit));
+                Some(_) | None => {}
             }
             if self.printer.is_closed() {
                 return Ok(Exit::Detached);
@@ -96,11 +98,13 @@ impl<'a> Following<'a> {
             if abort {
                 abort = !self.abort(&feed).await?;
             }
+            let at_end = reached.is_some_and(|exit| exit != Exit::Held);
+            let patience = if at_end { Duration::ZERO } else { deadline.left(wait) };
+            fresh.clear();
             tokio::select! {
-                events = feed.next(deadline.left(wait)) => {
-                    for event in events? {
-                        self.show(&event);
-                    }
+                events = feed.next(patience) => {
+                    fresh = events?;
+                    drained = fresh.is_empty();
                 }
                 () = interrupts.next() => {
                     if !self.abort_on_interrupt {
@@ -113,6 +117,17 @@ impl<'a> Following<'a> {
                 }
             }
         }
+    }
+
+    /// Shows events up to the one that ends the story; true if that was among them.
+    fn show_all(&mut self, events: &[Event]) -> bool {
+        for event in events {
+            self.show(event);
+            if self.target.is_last(event, self.follow.until, &self.rollouts) {
+                return true;
+            }
+        }
+        false
     }
 
     /// What the journal knows of a release from before.
@@ -171,7 +186,7 @@ impl<'a> Following<'a> {
         Ok(())
     }
 
-    fn show(&mut self, event: &tidegate_wire::api::Event) {
+    fn show(&mut self, event: &Event) {
         if let Target::Release(release) = &mut self.target {
             if event.stream == release.stream {
                 release.fold(&event.data, event.reason.as_ref());
@@ -246,8 +261,10 @@ impl<'a> Following<'a> {
 
     fn detach(&self) -> Exit {
         let id = self.last().map(|rollout| format!(" {}", rollout.id)).unwrap_or_default();
-        self.printer.progress(&format!("detached; it goes on. Come back:  tidegate watch{id}"));
-        self.printer.progress(&format!("                      Stop it:    tidegate abort{id}"));
+        if !self.printer.is_quiet() {
+            self.printer.stderr(&format!("detached; it goes on. Come back:  tidegate watch{id}"));
+            self.printer.stderr(&format!("                      Stop it:    tidegate abort{id}"));
+        }
         Exit::Detached
     }
 

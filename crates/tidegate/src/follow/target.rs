@@ -111,6 +111,33 @@ impl Target {
         }
     }
 
+    /// Whether this event is the last one of what was asked for, given documents that are not older
+    /// than it.
+    pub(crate) fn is_last(&self, event: &Event, until: Until, rollouts: &[Rollout]) -> bool {
+        let (id, over) = match self {
+            Self::Rollout(id) => (Some(id), true),
+            Self::Release(release) => {
+                let promoted = release.outcome == Some(Outcome::Promoted);
+                if event.stream == release.stream && event.event == "release.ended" {
+                    return until == Until::Promoted || !promoted;
+                }
+                (release.rollout.as_ref(), release.outcome.is_some())
+            }
+        };
+        let Some(id) = id.filter(|id| over && event.stream.ends_with(&format!("/rollout/{id}")))
+        else {
+            return false;
+        };
+        let stays = rollouts
+            .iter()
+            .any(|rollout| rollout.id == *id && rollout.outcome.as_deref() == Some("promoted"));
+        match (event.event.as_str(), until) {
+            ("rollout.ended", _) => true,
+            ("rollout.promoted", Until::Promoted) | ("rollout.baked", Until::Baked) => stays,
+            _ => false,
+        }
+    }
+
     /// The exit code if the end is reached; the rollouts are those of the target, newest last.
     pub(crate) fn reached(&self, until: Until, rollouts: &[Rollout]) -> Option<Exit> {
         match self {

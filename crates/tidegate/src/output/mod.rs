@@ -13,6 +13,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::cli::Output;
 use crate::exit::{Failure, Report};
@@ -67,9 +68,10 @@ impl Printer {
         }
     }
 
-    /// A line about how it goes, on stderr; silent with `--quiet`.
+    /// A line about how it goes, on stderr; silent with `--quiet`, and where documents are wanted:
+    /// there stderr holds error documents and nothing else.
     pub(crate) fn progress(&self, line: &str) {
-        if !self.quiet {
+        if !self.quiet && self.output == Output::Text {
             self.stderr(line);
         }
     }
@@ -90,24 +92,18 @@ impl Printer {
         let _ = writeln!(err, "{line}");
     }
 
-    /// All errors of a failure, on stderr.
+    /// All errors of a failure, on stderr: one text each, or one document of all.
     pub(crate) fn failure(&self, failure: &Failure) {
-        for (index, report) in failure.errors.iter().enumerate() {
-            match self.output {
-                Output::Text => {
+        match self.output {
+            Output::Text => {
+                for (index, report) in failure.errors.iter().enumerate() {
                     if index > 0 {
                         self.stderr("");
                     }
                     self.stderr(&error_text(report));
                 }
-                Output::Json | Output::Jsonl => {
-                    let line = match &report.document {
-                        Some(document) => serde_json::to_string(document),
-                        None => serde_json::to_string(&report.body.clone().doc()),
-                    };
-                    self.stderr(&line.unwrap_or_else(|_| report.body.message.clone()));
-                }
             }
+            Output::Json | Output::Jsonl => self.stderr(&error_document(failure).to_string()),
         }
     }
 
@@ -139,6 +135,20 @@ impl Printer {
 /// Whether this runs in a CI job: plain lines with UTC times.
 pub(crate) fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+/// `{"error":{code,message,on,cause[],fix[],docs}}`: the first error, and all of them under
+/// `mistakes` where there are several.
+fn error_document(failure: &Failure) -> Value {
+    let bodies: Vec<Value> = failure.errors.iter().map(|report| json!(report.body)).collect();
+    let Some(first) = failure.errors.first() else { return Value::Null };
+    let mut document = first.document.clone().unwrap_or_else(|| json!(first.body.clone().doc()));
+    if bodies.len() > 1
+        && let Some(error) = document.get_mut("error").and_then(Value::as_object_mut)
+    {
+        error.insert("mistakes".to_owned(), bodies.into());
+    }
+    document
 }
 
 /// An error as text: what failed, on what, why, what to do next.

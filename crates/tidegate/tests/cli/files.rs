@@ -73,6 +73,20 @@ fn what_is_wrong_with_a_release_is_said_before_anything_moves() {
 }
 
 #[test]
+fn a_start_command_that_cannot_be_started_is_found_before_anything_moves() {
+    use std::os::unix::fs::PermissionsExt;
+    let stage = Stage::project(CANARY);
+    stage.version("v1", 200);
+    let program = stage.path("dist/web-v1/web");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = stage.run(&["release", "v1"]).code(2);
+    assert!(said.err.contains("not executable") && said.err.contains("chmod +x"), "{}", said.err);
+    std::fs::remove_file(&program).unwrap();
+    stage.run(&["plan", "v1"]).code(2);
+    assert!(!stage.home().join("engine.pid").exists());
+}
+
+#[test]
 fn a_taken_port_is_refused_and_nothing_starts() {
     let stage = Stage::project("{ setWeight: 10 }");
     stage.version("v1", 200);
@@ -112,4 +126,16 @@ fn several_services_and_several_ends_have_to_be_named() {
     stage.write("tidegate.yaml", &text.replace("environments:", other));
     let said = stage.run(&["release", "v1"]).code(2);
     assert!(said.err.contains("canada, production"), "{}", said.err);
+}
+
+#[test]
+fn init_writes_a_valid_file_once_and_never_over_another() {
+    let stage = Stage::empty();
+    stage.version("v1", 200);
+    let said = stage.run(&["init"]).code(0);
+    assert!(said.out.contains("wrote"), "{}", said.out);
+    stage.run(&["validate"]).code(0);
+    let before = std::fs::read(stage.path("tidegate.yaml")).unwrap();
+    stage.run(&["init"]).code(3);
+    assert_eq!(std::fs::read(stage.path("tidegate.yaml")).unwrap(), before);
 }

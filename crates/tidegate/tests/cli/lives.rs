@@ -121,6 +121,12 @@ fn the_engine_may_be_killed_in_mid_canary_and_the_watcher_sees_no_gap() {
     let again = seqs(&again.code(0).out);
     without_gap(&again);
     assert_eq!(again[0], since + 1);
+    // The whole story is the same whoever reads it, and whenever.
+    let story = || {
+        let watch = ["watch", "production-web-2", "-o", "jsonl", "--until", "ended"];
+        stage.run(&watch).code(0).out
+    };
+    assert_eq!(story(), story());
     assert!(client.stop().iter().all(|answer| *answer == Some(200)));
 }
 
@@ -131,6 +137,12 @@ fn an_interrupt_detaches_and_the_release_goes_on() {
     stage.version("v2", 200);
     stage.run(&["release", "v1", "--until", "ended"]).code(0);
     let client = Client::start(&stage);
+    stage.version("v3", 200);
+    let child = stage.command(&["release", "v3", "--abort-on-interrupt"]).spawn().unwrap();
+    stage.until("v3 is paused", |r| r["version"] == "v3" && r["phase"] == "Paused");
+    signal(i32::try_from(child.id()).unwrap(), Signal::INT);
+    let said = stage.finish(child).code(1);
+    assert!(said.out.contains("rolled back") && said.out.contains("interrupted"), "{}", said.out);
     for kind in [Signal::INT, Signal::TERM, Signal::HUP] {
         let child = stage.command(&["release", "v2"]).spawn().unwrap();
         stage.until("v2 is paused", |r| r["version"] == "v2" && r["phase"] == "Paused");
@@ -176,6 +188,14 @@ fn a_home_that_lost_all_its_processes_comes_back_by_watch() {
     assert_eq!(lane["stable"]["version"], "v2");
     assert_eq!(lane["rollout"]["outcome"], "promoted");
     wait_for("v2 serves", || stage.get() == Some(200));
+    // Also when nothing is in progress: instances should run, and nobody else would start them.
+    stage.run(&["watch", "--until", "ended"]).code(0);
+    stage.until("v2 has ended", |r| !r["endedAt"].is_null());
+    for role in ["host", "engine", "switch"] {
+        signal(stage.pid(role), Signal::KILL);
+    }
+    stage.run(&["watch"]).code(0);
+    wait_for("v2 serves again", || stage.get() == Some(200));
     drop(client.stop());
 }
 
@@ -187,7 +207,7 @@ fn the_demo_holds_what_it_promises() {
     let document = said.json();
     assert_eq!(document["failedNotByBadVersion"], 0);
     assert!(document["client"]["requests"].as_u64().unwrap() > 100);
-    assert!(folder.join("requests.tsv").exists());
+    assert!(folder.join("requests.log").exists());
     for role in ["engine", "host", "switch"] {
         let pid = std::fs::read_to_string(folder.join(format!("home/{role}.pid")));
         let alive = pid.is_ok_and(|pid| {

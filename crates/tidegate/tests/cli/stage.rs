@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -55,6 +56,18 @@ impl Said {
     }
 }
 
+/// An address that nobody listens on, below the ports that the system gives out by itself: one of
+/// those could be somebody's by the time that the switch opens it.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 8_000).unwrap();
+    (0..8_000)
+        .map(|_| 10_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 8_000)
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+        .find(|address| TcpListener::bind(address).is_ok())
+        .unwrap()
+}
+
 /// A service of Python's standard library: answers every GET with a status that its file holds.
 const SERVICE: &str = r#"#!/usr/bin/env python3
 import http.server, pathlib, sys
@@ -76,8 +89,7 @@ impl Stage {
     /// An empty folder.
     pub(crate) fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self { folder, listen }
+        Self { folder, listen: free_address() }
     }
 
     /// A project of one service and one environment with these steps.

@@ -2,6 +2,7 @@
 //! inside a commit, some with commands in the sockets of host and switch. Another one has to drive
 //! within the heartbeat and two seconds, and what the stopped one had still to say is refused.
 
+mod commit;
 mod late;
 
 use std::time::{Duration, Instant};
@@ -140,13 +141,10 @@ fn stop_at(
 ) -> Result<(Point, Option<Background>, Instant)> {
     match wanted {
         Point::Random => Ok((Point::Random, None, stop(engine)?)),
-        Point::Commit => {
-            // Journalled whatever the rollout is at.
-            let verb = stage.background(&["pause"])?;
-            let caught = catch_commit(engine, Instant::now() + Duration::from_secs(2));
-            let at = stop(engine)?;
-            Ok((if caught { Point::Commit } else { Point::Random }, Some(verb), at))
-        }
+        Point::Commit => match commit::catch(stage, engine)? {
+            Some(at) => Ok((Point::Commit, None, at)),
+            None => Ok((Point::Random, None, stop(engine)?)),
+        },
         Point::Buffer => {
             let others: Vec<Pid> = ["host", "switch"]
                 .into_iter()
@@ -170,30 +168,6 @@ fn stop(pid: Pid) -> Result<Instant> {
         stopped(pid).then_some(())
     })?;
     Ok(at)
-}
-
-/// Whether a thread of the process was seen waiting for the disk before `until`.
-fn catch_commit(pid: Pid, until: Instant) -> bool {
-    let tasks: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|task| format!("{}/syscall", task.path().display()))
-        .collect();
-    while Instant::now() < until {
-        // No pause between two looks: a flush is over in a few hundred microseconds.
-        if tasks.iter().any(|task| std::fs::read_to_string(task).is_ok_and(|text| flushes(&text))) {
-            return true;
-        }
-    }
-    false
-}
-
-/// Whether `/proc/PID/task/TID/syscall` says fsync or fdatasync.
-fn flushes(text: &str) -> bool {
-    let numbers: [&str; 2] =
-        if cfg!(target_arch = "aarch64") { ["82", "83"] } else { ["74", "75"] };
-    text.split_whitespace().next().is_some_and(|number| numbers.contains(&number))
 }
 
 /// Waits until another engine is accepted everywhere; how long it took, in seconds.
@@ -250,7 +224,7 @@ fn report_on(rounds: &[Round], lost: usize, figures: &mut Figures) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Point, flushes, points};
+    use super::{Point, points};
 
     #[test]
     fn at_least_a_third_of_the_rounds_is_of_each_hard_kind() {
@@ -261,15 +235,5 @@ mod tests {
             assert!(count(Point::Commit) * 3 >= rounds, "{rounds}");
             assert!(count(Point::Buffer) * 3 >= rounds, "{rounds}");
         }
-    }
-
-    #[test]
-    #[cfg(target_arch = "x86_64")]
-    fn a_flush_is_known_by_its_number() {
-        assert!(flushes("75 0x3 0x0 0x0 0x0 0x0 0x0 0x7ffd 0x7f"));
-        assert!(flushes("74 0x3"));
-        assert!(!flushes("750 0x3"));
-        assert!(!flushes("running"));
-        assert!(!flushes("202 0x74"));
     }
 }

@@ -13,6 +13,19 @@ pub(super) const BAD: &str = "v3";
 /// Versions with the flags that they are started with.
 const VERSIONS: [(&str, &str); 4] = [("v1", ""), ("v2", ""), (BAD, " --errors 0.5"), ("v4", "")];
 
+/// An address that nobody listens on, if possible below the ports that the system gives out by
+/// itself: one of those could be somebody's by the time that the switch opens it.
+fn free_address() -> io::Result<SocketAddr> {
+    let start = std::process::id() % 8_000;
+    for offset in 0..200 {
+        let port = u16::try_from(10_000 + (start + offset) % 8_000).unwrap_or(0);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr();
+        }
+    }
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
 /// A folder with everything in it.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -33,7 +46,7 @@ impl Stage {
         std::fs::DirBuilder::new().mode(0o700).create(folder)?;
         let folder = folder.canonicalize()?;
         let binary = std::env::current_exe()?;
-        let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let listen = free_address()?;
         let stage = Self { folder, binary, listen };
         std::fs::write(stage.file(), stage.project())?;
         for (version, flags) in VERSIONS {
@@ -54,7 +67,7 @@ impl Stage {
 
     /// The client's raw log.
     pub(super) fn log(&self) -> PathBuf {
-        self.folder.join("requests.tsv")
+        self.folder.join("requests.log")
     }
 
     fn project(&self) -> String {
