@@ -72,7 +72,13 @@ pub(super) const CASES: &[Case] = &[
         &[5],
         &["newer|version"],
     ),
-    case("journal with a flipped byte", flipped, |s| s.tidegate(&["status"]), &[5], &["journal"]),
+    case(
+        "journal with a flipped byte",
+        flipped,
+        |s| release(s, "v2"),
+        &[5],
+        &["journal", "damaged"],
+    ),
     case("home that is a file", home_is_a_file, |s| release(s, "v1"), &[5], &["home"]),
     case(
         "home without write permission",
@@ -235,26 +241,33 @@ fn stopped_home(stage: &Stage) -> Result<()> {
 
 fn newer_journal(stage: &Stage) -> Result<()> {
     stopped_home(stage)?;
+    in_journal(stage, "pragma user_version=100000")
+}
+
+/// Carries out a statement in the journal, by somebody who is not us, and leaves all of it in the
+/// one file.
+fn in_journal(stage: &Stage, statement: &str) -> Result<()> {
     let script = "import sqlite3,sys\n\
-        c=sqlite3.connect(sys.argv[1]); c.execute('pragma user_version=100000'); c.commit()\n\
+        c=sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit()\n\
         c.execute('pragma wal_checkpoint(truncate)'); c.close()\n";
     let journal = stage.home().join("journal.db");
-    let status = Command::new("python3").args(["-c", script]).arg(journal).status();
+    let status = Command::new("python3").args(["-c", script]).arg(journal).arg(statement).status();
     if !status.context("python3 has to write the journal")?.success() {
         bail!("python3 could not write the journal");
     }
     Ok(())
 }
 
-/// One byte in the middle of the journal: of its pages, not of its header.
+/// One byte of the last event in the file that names a digest.
 fn flipped(stage: &Stage) -> Result<()> {
     use std::io::{Read, Seek, SeekFrom};
     stopped_home(stage)?;
+    stage.artifact("v2", &Behaviour::default())?;
+    in_journal(stage, "select 1")?;
     let path = stage.home().join("journal.db");
     let mut file = std::fs::File::options().read(true).write(true).open(&path)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    // The text of an event: a digit of the version's digest, wherever it is stored.
     let place = bytes.windows(7).rposition(|part| part == b"sha256:");
     let place = place.context("no digest in the journal")? + 10;
     let byte = bytes.get(place).copied().unwrap_or_default() ^ 1;

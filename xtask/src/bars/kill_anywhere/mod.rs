@@ -31,6 +31,8 @@ struct Killed {
     gone_us: u64,
     /// Whether the rollout was still in progress: only those count.
     inside: bool,
+    /// Whether all of them came back by themselves (an engine without open work need not).
+    back: bool,
 }
 
 /// A round that was played, one line of `rounds.jsonl`.
@@ -154,20 +156,26 @@ impl Theatre<'_> {
         wait_until(Duration::from_secs(5), "the killed are gone", || {
             pids.iter().all(|pid| !alive(*pid)).then_some(())
         })?;
-        let killed = Killed { target, at_us, gone_us: now_us(), inside: before.is_none() };
+        let gone_us = now_us();
         if target == Target::All {
             self.boot()?;
         }
+        let mut back = true;
         for (role, pid) in roles.iter().zip(&pids) {
-            // An engine whose work is done need not come back.
-            if *role != "engine" || self.stage.ended(version, Duration::ZERO).is_err() {
-                self.back(role, *pid, version)?;
-            }
+            back &= self.back(role, *pid, version).is_ok();
         }
-        Ok(killed)
+        if !back {
+            // It is counted; the next round needs all three, so they are brought back as after a
+            // reboot.
+            if let Some(engine) = self.stage.pid("engine") {
+                kill(engine, Signal::KILL);
+            }
+            self.boot()?;
+        }
+        Ok(Killed { target, at_us, gone_us, inside: before.is_none(), back })
     }
 
-    /// Somebody else in the role, or the rollout is over.
+    /// Somebody else in the role; for an engine, or its work is done.
     fn back(&self, role: &str, was: Pid, version: &str) -> Result<()> {
         wait_until(Duration::from_secs(20), &format!("another {role} during {version}"), || {
             let other = self.stage.pid(role).is_some_and(|pid| pid != was && alive(pid));
@@ -201,6 +209,9 @@ fn report_on(played: &[Played], plan: &Plan, report: &LoadReport, figures: &mut 
         let hit = hit.filter(|kill| kill.target == target && kill.inside).count();
         figures.at_least(&format!("kills of {} in mid-canary", target.word()), hit, wanted);
     }
+    let kills = || rounds.iter().flat_map(|played| &played.kills);
+    let back = kills().filter(|kill| kill.back).count();
+    figures.exactly("kills after which all came back by themselves", back, kills().count());
     figures.exactly("held", played.iter().filter(|p| p.outcome == "held").count(), 0);
     figures.exactly("effects twice", played.iter().filter(|p| p.effects > 1).count(), 0);
     let lost = played.iter().filter(|p| p.effects == 0).count();
