@@ -18,8 +18,8 @@ use crate::exit::Failure;
 use crate::home;
 use crate::roles::VERSION;
 
-/// An engine that runs answers this question within so long.
-const ANSWER: Duration = Duration::from_millis(1500);
+/// An engine that runs answers a question within so long; one that is stopped never does.
+pub(crate) const ANSWER: Duration = Duration::from_millis(1500);
 /// A new engine, or the successor of one that is stuck, answers within so long.
 const START: Duration = Duration::from_secs(20);
 /// Between two looks.

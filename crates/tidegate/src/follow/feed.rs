@@ -6,7 +6,7 @@ use tidegate_ipc::IpcError;
 use tidegate_wire::api::Event;
 use tidegate_wire::home::Home;
 
-use crate::client::Engine;
+use crate::client::{ANSWER, Engine};
 use crate::exit::Failure;
 use crate::source;
 
@@ -40,7 +40,7 @@ impl Feed {
         if let Some(engine) = &self.engine {
             let path =
                 format!("/v1/events?since={}&limit={LIMIT}&waitMs={}", self.seq, wait.as_millis());
-            match engine.lines(&path, wait + Duration::from_secs(3)).await {
+            match engine.lines(&path, wait + ANSWER).await {
                 Ok(events) => return Ok(self.take(events)),
                 Err(IpcError::Connect { .. } | IpcError::Lost { .. }) => self.engine = None,
                 Err(error @ (IpcError::Status { .. } | IpcError::Body { .. })) => {

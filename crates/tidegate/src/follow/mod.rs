@@ -16,6 +16,7 @@ pub(crate) use interrupt::Interrupts;
 pub(crate) use target::{Release, Target, reached};
 
 use crate::cli::{Follow, Output};
+use crate::client::ANSWER;
 use crate::clock::{self, Deadline};
 use crate::exit::{Exit, Failure};
 use crate::output::live::{self, Live};
@@ -147,7 +148,7 @@ impl<'a> Following<'a> {
 
     /// Reads the rollouts of the target again.
     async fn refresh(&mut self, feed: &Feed) -> Result<(), Failure> {
-        let within = Duration::from_secs(5);
+        let within = ANSWER;
         match (&self.target, feed.engine()) {
             (Target::Rollout(id), Some(engine)) => {
                 // An engine that dies now is noticed by the feed.
