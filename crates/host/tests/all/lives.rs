@@ -164,12 +164,12 @@ async fn a_shim_that_was_just_being_started_finds_nothing_to_do_under_a_new_host
     assert!(spec());
     let slot = std::fs::read(folder.join("slot.json")).unwrap();
     let begun = Instant::now();
-    let host = world.spawn_host(std::process::Stdio::inherit());
+    world.begin_host();
     until("its orders are gone", async || (!spec()).then_some(())).await;
     // Before the host's patience with the lock (5 s) is over, and before anything new is begun.
     assert!(begun.elapsed().as_secs() < 4, "{:?}", begun.elapsed());
     assert_eq!(std::fs::read(folder.join("slot.json")).unwrap(), slot, "while the lock is held");
     drop(lock);
-    world.adopt_child(host).await;
+    world.answers().await;
     world.version("v1", "ready", |v| v.ready == 1).await;
 }
