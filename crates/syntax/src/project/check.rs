@@ -389,6 +389,16 @@ fn traps(view: View<'_>, context: &mut Context<'_>) -> bool {
     let (Some(count), Some(limit)) = (count(view), view.whole::<u32>("failureLimit")) else {
         return false;
     };
+    let blind = view.text("noData") == Some("continue") && view.get("counts").is_none();
+    if blind {
+        context.error(
+            Code::NoDataPass,
+            "`noData` cannot be `continue` here",
+            view.span("noData"),
+            "only a limit on `counts` may see too little and go on",
+            "use noData: hold, or noData: fail",
+        );
+    }
     if view.get("count").is_none() {
         return true;
     }
