@@ -116,6 +116,11 @@ async fn an_instance_is_ready_only_when_the_switch_knows_it() {
     world.switch.listen(&world.home);
     world.version("v1", "ready", |v| v.ready == 1).await;
     until("no trouble", async || world.report().await.switch.is_none().then_some(())).await;
+    // What the first observation has led to is over when the second one is made.
+    until("observed twice", async || {
+        (world.switch.said.lock().unwrap().observed >= 2).then_some(())
+    })
+    .await;
     // Another switch that has no memory is told everything.
     let told = world.switch.said.lock().unwrap().endpoints.len();
     world.switch.said.lock().unwrap().switch_epoch = 2;

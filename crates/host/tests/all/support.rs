@@ -360,6 +360,8 @@ pub(crate) struct FakeSwitch {
 #[derive(Default)]
 pub(crate) struct Said {
     pub(crate) switch_epoch: u64,
+    /// How often it was asked what it observes.
+    pub(crate) observed: u32,
     pub(crate) endpoints: Vec<Endpoints>,
     pub(crate) tables: Vec<Table>,
     /// Requests under way, at every instance.
@@ -415,7 +417,8 @@ async fn table(State(switch): State<FakeSwitch>, Json(body): Json<Table>) -> imp
 }
 
 async fn observe(State(switch): State<FakeSwitch>) -> Json<SwitchReport> {
-    let said = switch.said.lock().unwrap();
+    let mut said = switch.said.lock().unwrap();
+    said.observed += 1;
     let in_flight = said.in_flight;
     let endpoints = said.endpoints.last().into_iter().flat_map(|last| &last.endpoints);
     let instances = endpoints.map(|endpoint| tidegate_wire::switch::InstanceTraffic {
