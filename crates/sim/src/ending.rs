@@ -71,6 +71,15 @@ impl Sim {
             && self.net.is_quiet()
     }
 
+    /// How many rollouts have started as far as users know.
+    #[must_use]
+    pub fn started_rollouts(&self) -> u64 {
+        let prefix = format!("{}-", shop::ENVIRONMENT);
+        let is_start =
+            |(stream, event): &&(String, String)| event == "started" && stream.starts_with(&prefix);
+        self.script.seen.keys().filter(is_start).count() as u64
+    }
+
     /// Lets time pass until everything rests; whether it did within so many milliseconds.
     pub fn run_to_rest(&mut self, limit_ms: u64) -> bool {
         let end = self.world.now + limit_ms;

@@ -294,10 +294,7 @@ impl Storm {
             sim.script = std::mem::take(&mut sim.script).release(now.clone(), &self.shop, &version);
         }
         if self.dice.happens(self.faults.verb) {
-            let rollouts = sim.script.seen.iter().filter(|((stream, event), _)| {
-                event == "started" && stream.starts_with(&format!("{}-", shop::ENVIRONMENT))
-            });
-            let number = rollouts.count() as u64;
+            let number = sim.started_rollouts();
             let script = std::mem::take(&mut sim.script);
             sim.script = match self.dice.below(8) {
                 0 => script.lane(now, "undo"),
@@ -329,11 +326,10 @@ fn calm(sim: &mut Sim) {
     for process in &mut sim.processes {
         process.stopped_until = process.stopped_until.min(now);
     }
-    let ids = sim.script.seen.keys().filter(|(_, event)| event == "paused");
-    let numbers: Vec<u64> =
-        ids.filter_map(|(stream, _)| stream.rsplit('-').next()?.parse().ok()).collect();
-    for number in numbers {
+    // What was asked before may still be on its way, a pause as well.
+    let last = sim.started_rollouts();
+    for number in last.saturating_sub(1)..=last + 2 {
         let script = std::mem::take(&mut sim.script);
-        sim.script = script.verb(When::At(now + 5_000), number, "resume");
+        sim.script = script.verb(When::At(now + 20_000), number, "resume");
     }
 }

@@ -137,10 +137,11 @@ impl Volatile {
         Some(report.versions.iter().filter(is_other).map(|v| v.in_flight).sum())
     }
 
-    /// Time counts as observed and healthy: host and switch answer, are as they were asked to be,
-    /// and the new version serves.
+    /// Time counts as observed and healthy: nobody has paused, host and switch answer and are as
+    /// they were asked to be, and the new version serves.
     fn is_healthy(&self, state: &State) -> bool {
-        self.silent.is_none()
+        state.paused_by.is_none()
+            && self.silent.is_none()
             && self.capacity_is_current(state)
             && self.current_traffic(state).is_some()
             && (state.canary == 0 || self.canary(state).is_some_and(|v| v.ready > 0))
@@ -151,9 +152,7 @@ impl Volatile {
         let healthy = self.is_healthy(state);
         let was_healthy = std::mem::replace(&mut self.healthy, healthy);
         let counts = match state.stage {
-            Stage::Pausing | Stage::Baking => {
-                state.paused_by.is_none() && was_healthy && self.healthy
-            }
+            Stage::Pausing | Stage::Baking => was_healthy && self.healthy,
             Stage::New
             | Stage::Staging
             | Stage::Scaling
@@ -197,8 +196,13 @@ pub(super) fn sense(
             return reaction;
         }
         Sensed::Capacity(report) => {
+            let restarts = volatile.canary(state).map(|v| v.restarts);
             volatile.silent = None;
             volatile.capacity = Some((*report).clone());
+            if volatile.canary(state).map(|v| v.restarts) != restarts {
+                // It was away for a moment that nobody has seen.
+                volatile.healthy = false;
+            }
         }
         Sensed::Traffic(report) => {
             volatile.silent = None;
