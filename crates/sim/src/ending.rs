@@ -65,7 +65,9 @@ impl Sim {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.script.is_over()
-            && self.owner().is_some_and(|owner| owner.stopped_until == 0 && !owner.is_open())
+            && self
+                .owner()
+                .is_some_and(|owner| owner.stopped_until <= self.world.now && !owner.is_open())
             && self.net.is_quiet()
     }
 

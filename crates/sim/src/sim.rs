@@ -11,7 +11,7 @@ use crate::check::Checks;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::fact::Fact;
-use crate::process::{End, Process};
+use crate::process::{AWAKE_MAX_MS, End, Process};
 use crate::sabotage::Sabotage;
 use crate::script::Script;
 use crate::shop::TARGET;
@@ -156,8 +156,11 @@ impl Sim {
                 self.drive(index);
             }
         }
+        let now = self.world.now;
         let driving = self.owner().is_some_and(|p| {
-            p.stopped_until <= self.world.now && p.host.claimed && p.switch.claimed
+            // A process that stood still counts a little of it when it wakes.
+            let awake = p.stopped_until <= now || now < p.stopped_at + AWAKE_MAX_MS;
+            awake && p.host.claimed && p.switch.claimed
         });
         self.checks.tell(&Fact::Slot { driving }, &self.world);
     }
@@ -176,6 +179,7 @@ impl Sim {
             return;
         }
         if let Some(owner) = self.processes.last_mut() {
+            owner.stopped_at = self.world.now;
             owner.stopped_until = self.world.now + for_ms;
         }
         if succeed {
@@ -192,7 +196,8 @@ impl Sim {
         let sabotage = self.world.sabotage;
         let now = self.world.now;
         let disk = self.disk.clone();
-        match Process::start(self.started, disk, self.at_least, now, sabotage) {
+        let clocks = (now, self.world.wall());
+        match Process::start(self.started, disk, self.at_least, clocks, sabotage) {
             Ok((mut process, outputs)) => {
                 self.restart_at = None;
                 self.checks.tell(&Fact::Recovered(&self.disk), &self.world);
@@ -343,13 +348,13 @@ impl Sim {
     }
 
     fn step(&mut self, index: usize) {
-        let (now, wall) = (self.world.now, self.world.wall());
+        let now = self.world.now;
         let base = self.forks.is_some().then(|| {
             self.disk.record();
             self.fork(None)
         });
         let Some(process) = self.processes.get_mut(index) else { return };
-        match process.step(now, wall) {
+        match process.step(now) {
             Ok(outputs) => {
                 self.publish(outputs);
                 if let Some(base) = base {

@@ -231,6 +231,13 @@ pub fn run_effect(
     })
 }
 
+/// Key of one measurement.
+#[must_use]
+pub fn check_effect_key(check: &str, number: u32, gate: bool) -> String {
+    let place = if gate { "gate" } else { "watch" };
+    format!("check-{place}-{number}-{check}")
+}
+
 /// One measurement of a check; none for checks that are not measured by effects.
 #[must_use]
 pub fn check_effect(state: &State, name: &str, number: u32, gate: bool) -> Option<Effect> {
@@ -265,9 +272,8 @@ pub fn check_effect(state: &State, name: &str, number: u32, gate: bool) -> Optio
         ),
         CheckKind::Counts(_) => return None,
     };
-    let place = if gate { "gate" } else { "watch" };
     Some(Effect {
-        key: format!("check-{place}-{number}-{name}"),
+        key: check_effect_key(name, number, gate),
         target: driver.to_owned(),
         action: "check".to_owned(),
         class: EffectClass::Read,

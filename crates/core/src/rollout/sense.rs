@@ -137,12 +137,13 @@ impl Volatile {
         Some(report.versions.iter().filter(is_other).map(|v| v.in_flight).sum())
     }
 
-    /// Time counts as observed and healthy: the host answers, is as it was asked to be, and the
-    /// new version serves.
+    /// Time counts as observed and healthy: host and switch answer, are as they were asked to be,
+    /// and the new version serves.
     fn is_healthy(&self, state: &State) -> bool {
         self.silent.is_none()
             && self.capacity_is_current(state)
-            && self.canary(state).is_some_and(|v| v.ready > 0 || state.canary == 0)
+            && self.current_traffic(state).is_some()
+            && (state.canary == 0 || self.canary(state).is_some_and(|v| v.ready > 0))
     }
 
     /// Milliseconds of a tick that count in this stage.

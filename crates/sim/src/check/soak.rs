@@ -72,7 +72,10 @@ impl Check for Soak {
         }
         if let Fact::Slot { driving: true } = fact {
             for soaking in self.rollouts.values_mut() {
-                if !soaking.paused && world.host.ready(&soaking.version) > 0 {
+                let runs = world.host.ready(&soaking.version) > 0;
+                // A pause before the first weight is one without an instance.
+                let runs = runs || world.host.wanted(&soaking.version) == 0;
+                if !soaking.paused && runs {
                     soaking.healthy_ms += SLOT_MS;
                 }
             }

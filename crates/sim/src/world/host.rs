@@ -248,6 +248,13 @@ impl World {
         }
     }
 
+    /// The host's process dies and another one takes its place: instances stay, the end of a
+    /// one-shot that ran is not seen.
+    pub fn restart_host(&mut self) {
+        self.host.last_contact = self.now;
+        self.host.revision += 1;
+    }
+
     /// The world takes an instance of a version away.
     pub fn crash_instance(&mut self, version: &str) {
         let found =
