@@ -262,7 +262,7 @@ impl Sim {
         let number = process.number;
         let is_owner = self.restart_at.is_none() && index + 1 == self.processes.len();
         for request in requests {
-            self.net.send(now, Dest::Target(request), self.weather, &mut self.dice);
+            self.net.send(now, &Dest::Target(request), self.weather, &mut self.dice);
         }
         self.read_targets(index);
         if is_owner {
@@ -309,7 +309,7 @@ impl Sim {
             }
         }
         for report in reports {
-            self.net.send(now, report, self.weather, &mut self.dice);
+            self.net.send(now, &report, self.weather, &mut self.dice);
         }
     }
 
@@ -422,7 +422,7 @@ impl Sim {
                     sim.net.put(now + STRAY_MS, stray);
                 });
             }
-            self.net.send(now, Dest::Target(request), self.weather, &mut self.dice);
+            self.net.send(now, &Dest::Target(request), self.weather, &mut self.dice);
         }
     }
 
@@ -486,7 +486,7 @@ impl Sim {
             self.stop(Point::AppliedNotAnswered, effect, |_| {});
         }
         let dest = Dest::Process(process, effect, attempt, reply);
-        self.net.send(now + lasts, dest, self.weather, &mut self.dice);
+        self.net.send(now + lasts, &dest, self.weather, &mut self.dice);
     }
 
     fn carry_out(&mut self, request: Request) -> Option<Reply> {
