@@ -2,6 +2,7 @@
 //! shell's.
 
 mod answer;
+mod openapi;
 mod verbs;
 
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub(crate) type DiskWarning = Arc<OnceLock<String>>;
 /// All routes over a running engine of the home in this folder.
 pub(crate) fn router(engine: EngineHandle, home: PathBuf, disk: DiskWarning) -> Router {
     Router::new()
+        .route("/v1/openapi.json", get(openapi::route))
         .route("/v1/status", get(status))
         .route("/v1/rollouts/{id}", get(one_rollout))
         .route("/v1/releases", post(verbs::release))
