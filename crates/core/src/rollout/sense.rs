@@ -107,9 +107,13 @@ impl Volatile {
             .is_some_and(|fence| fence.seq >= state.capacity_seq)
     }
 
-    /// The switch's report, if it is about the last traffic document or a newer one.
+    /// The switch's report, if it is about the last traffic document or a newer one. The fallback's
+    /// sequence is above all others of its epoch, but a document of a later epoch follows it: what
+    /// the host has put in force is not what was asked for last.
     fn current_traffic(&self, state: &State) -> Option<&LaneTraffic> {
-        self.traffic.as_ref().filter(|t| t.fence.is_some_and(|f| f.seq >= state.traffic_seq))
+        let seq = self.traffic.as_ref()?.fence?.seq;
+        let current = seq >= state.traffic_seq && seq != state.fallback_seq();
+        self.traffic.as_ref().filter(|_| current)
     }
 
     /// Basis points of the new version in force, if they are known since the last document. The
