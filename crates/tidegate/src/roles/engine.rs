@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tidegate_core::Epoch;
 use tidegate_engine::shell::{self, Ended, ShellConfig, ShellError};
 use tidegate_engine::step::Fatal;
+use tidegate_journal::Error;
 use tidegate_journal::sqlite::disk_check;
+use tidegate_wire::error::ErrorBody;
 use tidegate_wire::home::Home;
 
 use super::{VERSION, log, named_home, own_binary};
@@ -44,7 +46,7 @@ pub(crate) fn engine(context: &Context, args: &EngineArgs) -> Result<Exit, Failu
                 tracing::info!(?pid, "another engine drives this home");
                 return Ok(Exit::Done);
             }
-            Err(error) => return Err(failed(&home, &error)),
+            Err(error) => return Err(failed(&home, error)),
         }
     }
 }
@@ -87,18 +89,26 @@ fn config(
 }
 
 /// What the world refuses is no defect: the exit code tells the host and the client apart.
-fn failed(home: &Home, error: &ShellError) -> Failure {
+fn failed(home: &Home, error: ShellError) -> Failure {
     let on = home.root().display().to_string();
-    let exit = match error {
-        ShellError::Fatal(Fatal::Journal(_))
-        | ShellError::Ownership(_)
+    let ends = |exit, error: &ShellError| {
+        let body = ErrorBody::new("engine", "the engine has to end", &on);
+        with_chain(Failure::new(exit, body), error)
+    };
+    match error {
+        ShellError::Fatal(Fatal::Journal(error)) => {
+            let hopeless = matches!(error, Error::Corrupt { .. } | Error::Newer { .. });
+            let mut failure = Failure::from(error);
+            if hopeless {
+                failure.exit = Exit::Journal;
+            }
+            failure
+        }
+        ShellError::Fatal(Fatal::Unreadable(_)) => ends(Exit::Journal, &error),
+        ShellError::Ownership(_)
         | ShellError::Listen(_)
         | ShellError::Samples(_)
-        | ShellError::System { .. } => Exit::Unreachable,
-        ShellError::Fatal(Fatal::Unreadable(_) | Fatal::Restless(_)) | ShellError::Defect(_) => {
-            Exit::Defect
-        }
-    };
-    let body = tidegate_wire::error::ErrorBody::new("engine", "the engine has to end", on);
-    with_chain(Failure::new(exit, body), error)
+        | ShellError::System { .. } => ends(Exit::Unreachable, &error),
+        ShellError::Fatal(Fatal::Restless(_)) | ShellError::Defect(_) => ends(Exit::Defect, &error),
+    }
 }
