@@ -293,7 +293,7 @@ fn limits<'a>(
     })
 }
 
-fn react(flow: &mut Flow, volatile: &mut Volatile) {
+fn react(flow: &mut Flow<'_>, volatile: &mut Volatile) {
     if fallback_applied(flow, volatile) {
         return;
     }
@@ -305,7 +305,7 @@ fn react(flow: &mut Flow, volatile: &mut Volatile) {
 }
 
 /// The host has put the old version back by itself: that is how it is now.
-fn fallback_applied(flow: &mut Flow, volatile: &Volatile) -> bool {
+fn fallback_applied(flow: &mut Flow<'_>, volatile: &Volatile) -> bool {
     let Some(fallback) = volatile.capacity.as_ref().and_then(|c| c.fallback_applied.as_ref())
     else {
         return false;

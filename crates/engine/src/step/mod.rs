@@ -92,12 +92,24 @@ pub struct Outputs {
     pub events: Vec<Envelope>,
     /// When the next timer is due.
     pub next_due: Option<Timestamp>,
-    /// Set when the watches have changed: all of them now, with the streams behind each.
+    /// Set when the watches have changed: all of them now, with the streams behind each. Not for
+    /// those who follow [`Outputs::watch_changes`]; see [`Engine::with_watch_changes_only`].
     pub watches: Option<BTreeMap<Watch, BTreeSet<StreamId>>>,
+    /// What has changed of the watches, in order.
+    pub watch_changes: Vec<WatchChange>,
     /// Messages that the receiver refused, for the log.
     pub dropped: Vec<String>,
     /// Whether there is unfinished work.
     pub open: bool,
+}
+
+/// A stream begins or ceases to watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchChange {
+    /// It wants to be told.
+    Began(Watch, StreamId),
+    /// It does not any more.
+    Ceased(Watch, StreamId),
 }
 
 /// Why the process must end. Recovery is the normal path.
@@ -127,10 +139,11 @@ pub struct Engine<J> {
     effect_ids: BTreeMap<(StreamId, String), u64>,
     sends: BTreeMap<u64, (StreamId, Value)>,
     watches: BTreeMap<Watch, BTreeSet<StreamId>>,
-    watches_changed: bool,
+    watch_changes: Vec<WatchChange>,
+    whole_watches: bool,
     capacity: BTreeMap<(String, String), LaneCapacity>,
     traffic: BTreeMap<(String, String), LaneTraffic>,
-    open: usize,
+    open: BTreeSet<StreamId>,
 }
 
 impl<J: Journal> Engine<J> {
@@ -158,10 +171,11 @@ impl<J: Journal> Engine<J> {
             effect_ids: BTreeMap::new(),
             sends: BTreeMap::new(),
             watches: BTreeMap::new(),
-            watches_changed: true,
+            watch_changes: Vec::new(),
+            whole_watches: true,
             capacity: BTreeMap::new(),
             traffic: BTreeMap::new(),
-            open: 0,
+            open: BTreeSet::new(),
         };
         let mut outputs = Outputs::default();
         for timer in engine.journal.timers()? {
@@ -176,9 +190,11 @@ impl<J: Journal> Engine<J> {
             for row in engine.journal.views(kind, true, usize::MAX)? {
                 engine.load(&row.stream)?;
                 engine.refresh(&row.stream);
+                engine.evict(std::slice::from_ref(&row.stream));
             }
         }
         engine.finish(&mut outputs);
+        outputs.watches = Some(engine.watches.clone());
         Ok((engine, outputs))
     }
 
@@ -192,6 +208,20 @@ impl<J: Journal> Engine<J> {
         self.round(inputs, &mut outputs)?;
         self.finish(&mut outputs);
         Ok(outputs)
+    }
+
+    /// From now on only [`Outputs::watch_changes`] tells of watches: a copy of all of them for
+    /// every stream that begins or ends costs too much when there are many.
+    #[must_use]
+    pub fn with_watch_changes_only(mut self) -> Self {
+        self.whole_watches = false;
+        self
+    }
+
+    /// All watches now, with the streams behind each.
+    #[must_use]
+    pub fn watches(&self) -> &BTreeMap<Watch, BTreeSet<StreamId>> {
+        &self.watches
     }
 
     /// The owner's number.
@@ -248,10 +278,11 @@ impl<J: Journal> Engine<J> {
 
     fn finish(&mut self, outputs: &mut Outputs) {
         outputs.next_due = self.timers.first().map(|(due, _, _)| *due);
-        outputs.open = self.open > 0 || !self.pending.is_empty() || !self.sends.is_empty();
-        if std::mem::take(&mut self.watches_changed) {
+        outputs.open = !self.open.is_empty() || !self.pending.is_empty() || !self.sends.is_empty();
+        if !self.watch_changes.is_empty() && self.whole_watches {
             outputs.watches = Some(self.watches.clone());
         }
+        outputs.watch_changes = std::mem::take(&mut self.watch_changes);
     }
 
     fn remember(&mut self, row: Pending, outputs: &mut Outputs) {

@@ -16,6 +16,8 @@ const ROUNDS_MAX: usize = 64;
 const SENSES_MAX: usize = 32;
 /// Events between two snapshots of a stream.
 const SNAPSHOT_EVERY: u64 = 64;
+/// The same for streams that are let go of after every step and read again when they are asked.
+const SNAPSHOT_EVERY_UNWATCHED: u64 = 16;
 
 /// What one transaction is going to change, by stream, in the order of first touch.
 #[derive(Default)]
@@ -343,8 +345,10 @@ impl<J: Journal> Engine<J> {
             }
             // A stream that is at rest keeps its state beside its events, so that those may be
             // archived one day.
-            let rests = !change.events.is_empty() && !live.open;
-            if rests || live.version >= live.snapshot_version + SNAPSHOT_EVERY {
+            let rests = change.view.as_ref().is_some_and(|view| !view.open);
+            let every =
+                if live.watch.is_some() { SNAPSHOT_EVERY } else { SNAPSHOT_EVERY_UNWATCHED };
+            if rests || live.version >= live.snapshot_version + every {
                 live.snapshot_version = live.version;
                 change.snapshot = Some(live.slot.snapshot());
             }
