@@ -58,6 +58,12 @@ pub trait Driver: Send + Sync + 'static {
         Box::pin(std::future::pending())
     }
 
+    /// Keeps the processes alive that carry what runs at this driver's targets, for as long as the
+    /// future is kept, also while no work is open and nobody watches. Never returns.
+    fn keep_alive<'a>(&'a self) -> Job<'a, ()> {
+        Box::pin(std::future::pending())
+    }
+
     /// Whether the engine has unfinished work, on every change and once more before it ends: a
     /// target that restarts dead engines has to know. Returns when the target has been told, or
     /// when it cannot be (the shell waits for a bounded time only).

@@ -83,7 +83,8 @@ impl Host {
                 unenforced: BTreeMap::new(),
                 stayed: BTreeMap::new(),
             }),
-            revision: watch::Sender::new(1),
+            // Above those of earlier lives: a reader that asks for what follows theirs is answered.
+            revision: watch::Sender::new(crate::process::now_ms().saturating_mul(1_000)),
             contact: watch::Sender::new(Instant::now()),
             link: Notify::new(),
             state_changed: Notify::new(),

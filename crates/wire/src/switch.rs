@@ -82,7 +82,8 @@ pub enum EndpointState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SwitchReport {
-    /// Grows with every change in this life of the switch.
+    /// Grows with every change in this life of the switch; begins at its `switchEpoch` times 1,000,
+    /// so that it differs from what an earlier life has said.
     pub revision: u64,
     /// The life of the switch process, as in its records.
     pub switch_epoch: u64,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tidegate_example_service::Behaviour;
 
-use crate::stage::{Ended, Stage};
+use super::Figures;
+use crate::stage::{Census, DAEMONS, Ended, Holding, Stage, wait_until};
 
 /// Longest that a canary of some seconds may take, kills included.
 pub(super) const ROUND_BOUND: Duration = Duration::from_secs(90);
@@ -49,6 +50,32 @@ pub(super) fn first(stage: &Stage, version: &str) -> Result<()> {
 /// What a kind of version has to come to: outcome and stable version.
 pub(super) fn expected<'a>(good: bool, version: &'a str, before: &'a str) -> (&'a str, &'a str) {
     if good { (PROMOTED, version) } else { (ROLLED_BACK, before) }
+}
+
+/// Who is there between two rollouts: one instance, its shim, and one of each daemon. Waits until
+/// what is being stopped has ended, at most for some seconds; what is left then is shown.
+pub(super) fn settled(stage: &Stage) -> Census {
+    let mut last = Census::default();
+    let settled = wait_until(Duration::from_secs(15), "nothing is left over", || {
+        last = stage.census();
+        (last.surplus(1) == 0).then(|| last.clone())
+    });
+    settled.unwrap_or(last)
+}
+
+/// What was left over, and how memory and descriptors have grown since `before`.
+pub(super) fn compare(before: &Census, after: &Census, figures: &mut Figures) {
+    figures.exactly("processes left over, zombies included", after.surplus(1), 0);
+    for role in DAEMONS {
+        let (before, after) = (before.holding.get(role), after.holding.get(role));
+        if let (Some(before), Some(after)) = (before, after) {
+            figures.note(&format!("{role}: memory at the start"), before.resident_mib, "MiB");
+            figures.note(&format!("{role}: memory at the end"), after.resident_mib, "MiB");
+            let open = |holding: &Holding| holding.descriptors as f64;
+            figures.note(&format!("{role}: descriptors at the start"), open(before), "");
+            figures.note(&format!("{role}: descriptors at the end"), open(after), "");
+        }
+    }
 }
 
 /// Whether a rollout ended as its kind has to.

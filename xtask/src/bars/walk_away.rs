@@ -25,7 +25,9 @@ struct Walked {
     outcome: String,
     /// The engine was killed while the rollout was in progress.
     killed_inside: bool,
-    /// The client outlived its terminal by so many milliseconds, none: it had to be killed.
+    /// The client was killed with -9 in its terminal, before that was closed.
+    client_killed: bool,
+    /// The client ended with its terminal; nobody had to kill it.
     client_gone: bool,
     /// Whether somebody watched meanwhile, or only looked afterwards.
     watched: bool,
@@ -42,6 +44,7 @@ pub(super) fn run(context: &Context, figures: &mut Figures) -> Result<()> {
     stage.write_project(&Project::default())?;
     rounds::first(&stage, "v1")?;
     let load = stage.load(RATE, &context.folder.join("requests.log"))?;
+    let before = rounds::settled(&stage);
     let mut chance = Chance::new(context.seed, 2);
     let (mut stable, mut walks, mut bad) = ("v1".to_owned(), Vec::<Walked>::new(), Vec::new());
     let wanted = usize::try_from(context.count(50, 6))?;
@@ -52,7 +55,8 @@ pub(super) fn run(context: &Context, figures: &mut Figures) -> Result<()> {
         }
         let good = index % 2 == 0;
         let version = format!("v{}", index + 2);
-        let walked = walk(&stage, &version, &stable, good, index % 4 < 2, &mut chance)?;
+        let way = Way { watched: index % 4 < 2, client_killed: index % 8 >= 4 };
+        let walked = walk(&stage, &version, &stable, good, way, &mut chance)?;
         context.note("rounds.jsonl", &walked)?;
         if !good {
             bad.push(version.clone());
@@ -60,8 +64,19 @@ pub(super) fn run(context: &Context, figures: &mut Figures) -> Result<()> {
         stable = stage.ended(&version, Duration::ZERO)?.stable;
         walks.push(walked);
     }
+    let after = rounds::settled(&stage);
     report_on(&walks, wanted, &bad, &load.stop()?, figures);
+    context.note("processes.jsonl", &before)?;
+    context.note("processes.jsonl", &after)?;
+    rounds::compare(&before, &after, figures);
     Ok(())
+}
+
+/// How somebody walks away.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    watched: bool,
+    client_killed: bool,
 }
 
 fn walk(
@@ -69,9 +84,10 @@ fn walk(
     version: &str,
     before: &str,
     good: bool,
-    watched: bool,
+    way: Way,
     chance: &mut Chance,
 ) -> Result<Walked> {
+    let Way { watched, client_killed } = way;
     rounds::prepare(stage, version, good)?;
     let mut terminal = Background::in_terminal(stage, &["release", version, "--to", "production"])?;
     let id = wait_until(Duration::from_secs(20), "the rollout is there", || {
@@ -82,6 +98,7 @@ fn walk(
     let watch = ["watch", &id, "-o", "jsonl", "--until", "ended"];
     let second = if watched { Some(stage.background(&watch)?) } else { None };
     pass(chance.up_to(Duration::from_millis(500)))?;
+    let client_killed = client_killed && kill(client, Signal::KILL);
     terminal.kill();
     let client_gone =
         wait_until(Duration::from_secs(2), "the client is gone", || (!alive(client)).then_some(()));
@@ -106,7 +123,8 @@ fn walk(
         right: rounds::right(&ended, good, version, before),
         outcome: ended.outcome,
         killed_inside,
-        client_gone: client_gone.is_ok(),
+        client_killed,
+        client_gone: client_gone.is_ok() && !client_killed,
         watched,
         events: of_it,
         gap: gap(&events),
@@ -176,6 +194,7 @@ fn report_on(
     figures.exactly("canaries that end right", count(|walked| walked.right), all);
     figures.exactly("held", count(|walked| walked.outcome == "held"), 0);
     figures.at_least("engine killed in mid-canary", count(|w| w.killed_inside), wanted);
+    figures.note("clients that were killed", count(|w| w.client_killed) as f64, "");
     figures.note("clients that ended with their terminal", count(|w| w.client_gone) as f64, "");
     figures.exactly("second terminals that saw the same rollout", count(|w| w.same), all);
     figures.exactly("second terminals with a gap in seq", count(|w| w.gap.is_some()), 0);

@@ -3,6 +3,7 @@
 //! gone when it is dropped.
 
 mod build;
+mod census;
 mod processes;
 mod project;
 mod run;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use build::Binaries;
+pub use census::{Census, DAEMONS, Holding};
 pub use processes::{Pid, Signal, alive, kill, processes_naming, stopped};
 pub use project::{CANARY, Project};
 pub use run::{Background, Ran};

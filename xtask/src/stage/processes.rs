@@ -27,6 +27,20 @@ pub fn alive(pid: Pid) -> bool {
     state(pid).is_some_and(|state| !"ZX".contains(state))
 }
 
+/// How many children of these processes have ended and were not reaped.
+#[must_use]
+pub(super) fn zombies_of(parents: &[Pid]) -> usize {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<Pid>().ok());
+    pids.filter(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let mut fields = stat.rsplit_once(')').unwrap_or_default().1.split_whitespace();
+        let (state, parent) = (fields.next(), fields.next().and_then(|text| text.parse().ok()));
+        state == Some("Z") && parent.is_some_and(|parent: Pid| parents.contains(&parent))
+    })
+    .count()
+}
+
 /// Whether it is stopped by a signal.
 #[must_use]
 pub fn stopped(pid: Pid) -> bool {

@@ -1,4 +1,4 @@
-//! Starting a host that is dead.
+//! Starting a host that is dead, and noticing that it is.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -8,8 +8,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tidegate_wire::home::Home;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, sleep};
 
 /// A host that was started answers within this.
@@ -20,12 +21,16 @@ const LOOK: Duration = Duration::from_millis(20);
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Between two tries to keep a host alive that does not live.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Starts hosts, one at a time.
 pub(super) struct Launcher {
     socket: PathBuf,
     start: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
     state: Mutex<Starts>,
+    /// A host has been asked for.
+    wanted: Notify,
 }
 
 struct Starts {
@@ -39,11 +44,37 @@ impl Launcher {
         start: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
     ) -> Self {
         let state = Mutex::new(Starts { not_before: None, pause: PAUSE_MIN });
-        Self { socket, start, state }
+        Self { socket, start, state, wanted: Notify::new() }
+    }
+
+    async fn connect(&self) -> io::Result<UnixStream> {
+        UnixStream::connect(tidegate_ipc::resolve(&self.socket)).await
     }
 
     async fn answers(&self) -> bool {
-        UnixStream::connect(tidegate_ipc::resolve(&self.socket)).await.is_ok()
+        self.connect().await.is_ok()
+    }
+
+    /// Starts a host whenever there is none; from the first call of [`Launcher::ensure`] on, or at
+    /// once where there was a host `before`. Never returns.
+    pub(super) async fn keep(&self, before: bool) {
+        if !before {
+            self.wanted.notified().await;
+        }
+        loop {
+            let since = Instant::now();
+            match self.connect().await {
+                // Nobody says anything on this connection: it ends with the process, and costs
+                // nothing until then.
+                Ok(mut connection) => drop(connection.read(&mut [0]).await),
+                Err(_) => {
+                    if let Err(why) = self.ensure().await {
+                        tracing::debug!(why, "the host is not kept alive");
+                    }
+                }
+            }
+            sleep(AGAIN.saturating_sub(since.elapsed())).await;
+        }
     }
 
     /// Returns when a host answers; starts one if none does.
@@ -51,6 +82,7 @@ impl Launcher {
     /// # Errors
     /// In words: it could not be started, or does not answer, or it is too early to try again.
     pub(super) async fn ensure(&self) -> Result<(), String> {
+        self.wanted.notify_one();
         let mut state = self.state.lock().await;
         if self.answers().await {
             return Ok(());

@@ -1,6 +1,5 @@
 //! One socket of the machine, claimed before it is used.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use tidegate_wire::PROTOCOL;
 use tidegate_wire::error::{ErrorBody, ErrorDoc, OTHER_HOME, STALE_FENCE};
 use tidegate_wire::home::Home;
 use tidegate_wire::host::{Claim, Claimed};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::traits::TargetError;
@@ -22,13 +22,16 @@ const CLAIM_MAX: Duration = Duration::from_secs(5);
 /// A report as of now.
 pub(super) const OBSERVE: &str = "/v1/observe?after=0&waitMs=0";
 
+/// Since when a target has not answered, and why.
+pub(super) type Silence = Option<(Instant, String)>;
+
 /// A host or a switch.
 pub(super) struct Link {
     role: &'static str,
     client: Client,
     claim: Claim,
     claimed: tokio::sync::Mutex<bool>,
-    silent: Mutex<Option<(Instant, String)>>,
+    silent: watch::Sender<Silence>,
 }
 
 /// What both kinds of reports have.
@@ -44,24 +47,28 @@ impl Link {
             client: Client::new(&home.socket(role)),
             claim: Claim { home: identity.to_owned(), epoch, protocol: PROTOCOL },
             claimed: tokio::sync::Mutex::new(false),
-            silent: Mutex::default(),
+            silent: watch::Sender::new(None),
         }
     }
 
-    /// Since when it has not answered, and why, if it does not.
-    pub(super) fn silence(&self) -> Option<(Instant, String)> {
-        self.silent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether it answers, now and on every change.
+    pub(super) fn silence(&self) -> watch::Receiver<Silence> {
+        self.silent.subscribe()
     }
 
-    fn note(&self, started: Instant, failed: Option<&IpcError>) {
-        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        match failed {
-            None => *silent = None,
+    /// An answer, or none to a request that was `started` and had so long.
+    fn note(&self, started: Instant, within: Duration, failed: Option<&IpcError>) {
+        let now = Instant::now();
+        self.silent.send_if_modified(|silent| match failed {
+            None => silent.take().is_some(),
             Some(error) => {
-                let since = silent.take().map_or(started, |(since, _)| since);
+                // A connection that breaks has been kept until now: a long poll is no silence.
+                let heard = if now.duration_since(started) < within { now } else { started };
+                let since = silent.take().map_or(heard, |(since, _)| since);
                 *silent = Some((since, format!("{}: {error}", self.role)));
+                true
             }
-        }
+        });
     }
 
     /// Its process has changed, or may have: it has to be claimed again.
@@ -84,7 +91,7 @@ impl Link {
         let started = Instant::now();
         let result: Result<Claimed, _> =
             self.client.post("/v1/claim", &self.claim, CLAIM_MAX).await;
-        self.note(started, silence_of(result.as_ref().err()));
+        self.note(started, CLAIM_MAX, silence_of(result.as_ref().err()));
         match result {
             Ok(Claimed { epoch, .. }) if epoch > self.claim.epoch => {
                 Err(TargetError::Superseded(epoch))
@@ -113,7 +120,7 @@ impl Link {
         self.claim().await?;
         let started = Instant::now();
         let result = self.client.get(path, within).await;
-        self.conclude(started, result).await
+        self.conclude(started, within, result).await
     }
 
     /// POST, after the claim.
@@ -126,15 +133,16 @@ impl Link {
         self.claim().await?;
         let started = Instant::now();
         let result = self.client.post(path, body, within).await;
-        self.conclude(started, result).await
+        self.conclude(started, within, result).await
     }
 
     async fn conclude<R>(
         &self,
         started: Instant,
+        within: Duration,
         result: Result<R, IpcError>,
     ) -> Result<R, TargetError> {
-        self.note(started, silence_of(result.as_ref().err()));
+        self.note(started, within, silence_of(result.as_ref().err()));
         match result {
             Ok(answer) => Ok(answer),
             Err(error) => {

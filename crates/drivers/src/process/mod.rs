@@ -2,7 +2,7 @@
 //!
 //! Both are claimed for the owner's epoch before anything else is said or read, and again whenever
 //! their process has changed. A dead host is started (it starts the switch); while work is open it
-//! hears from us every second.
+//! hears from us every second. Open or not, it is kept alive while an engine lives.
 
 mod contact;
 mod launch;
@@ -59,6 +59,7 @@ pub struct ProcessDriver {
 }
 
 struct Inner {
+    home: Home,
     identity: String,
     epoch: Epoch,
     host: Link,
@@ -94,7 +95,7 @@ impl ProcessDriver {
         let (host, switch) = (link("host"), link("switch"));
         let launcher = Launcher::new(home.socket("host"), start_host);
         let contact = Contact::new();
-        Self { inner: Arc::new(Inner { identity, epoch, host, switch, launcher, contact }) }
+        Self { inner: Arc::new(Inner { home, identity, epoch, host, switch, launcher, contact }) }
     }
 }
 
@@ -250,6 +251,12 @@ impl Driver for ProcessDriver {
             let _listened_to = contact::keep(&self.inner);
             watch::run(&self.inner, &reports).await
         })
+    }
+
+    fn keep_alive<'a>(&'a self) -> Job<'a, ()> {
+        // A host that was here has versions to run.
+        let before = self.inner.home.host().exists();
+        Box::pin(self.inner.launcher.keep(before))
     }
 
     fn set_open<'a>(&'a self, open: bool) -> Job<'a, ()> {

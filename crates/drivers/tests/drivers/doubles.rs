@@ -9,6 +9,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -246,13 +247,19 @@ pub(crate) struct Running {
     pub(crate) double: Arc<Double>,
     home: Home,
     process: Option<Runtime>,
+    accepted: Arc<AtomicUsize>,
 }
 
 impl Running {
     pub(crate) fn new(home: &Home, role: &'static str) -> Self {
         let durable = Durable { life: 1, ..Durable::default() };
         let double = Double { durable: Mutex::new(durable), revision: watch::Sender::new(1), role };
-        Self { double: Arc::new(double), home: home.clone(), process: None }
+        Self {
+            double: Arc::new(double),
+            home: home.clone(),
+            process: None,
+            accepted: Arc::default(),
+        }
     }
 
     pub(crate) fn start(&mut self) {
@@ -273,6 +280,11 @@ impl Running {
             let _within = process.enter();
             tidegate_ipc::bind(&self.home.socket(self.double.role)).unwrap()
         };
+        let accepted = Arc::clone(&self.accepted);
+        accepted.store(0, Ordering::SeqCst);
+        let listener = listener.tap_io(move |_| {
+            accepted.fetch_add(1, Ordering::SeqCst);
+        });
         process.spawn(async move { axum::serve(listener, router).await.unwrap() });
         self.process = Some(process);
     }
@@ -287,6 +299,11 @@ impl Running {
         }
         self.double.revision.send_replace(1);
         self.start();
+    }
+
+    /// Connections that this life has taken.
+    pub(crate) fn connections(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
     }
 
     pub(crate) fn stop(&mut self) {

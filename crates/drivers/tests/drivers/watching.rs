@@ -130,7 +130,10 @@ async fn the_host_hears_every_second_whether_work_is_open() {
 async fn nobody_starts_a_host_to_tell_it_that_nothing_is_open() {
     let mut world = World::new();
     world.host.stop();
-    let driver = world.driver(5);
+    let driver = Arc::new(world.driver(5));
+    let keeper = Arc::clone(&driver);
+    let _keeping = tokio::spawn(async move { keeper.keep_alive().await });
+    tokio::task::yield_now().await;
     driver.set_open(false).await;
     assert_eq!(world.starts.load(Ordering::SeqCst), 0);
 }
@@ -169,4 +172,79 @@ async fn watching_ends_when_there_is_a_newer_owner() {
     world.host.double.lock().epoch = Epoch(6);
     let epoch = timeout(Duration::from_secs(15), watching.task).await.unwrap().unwrap();
     assert_eq!(epoch, Epoch(6));
+}
+
+fn traffic(seen: Seen) -> Option<Option<Fence>> {
+    match seen {
+        Seen::Traffic(lane) => Some(lane.fence),
+        Seen::Capacity(_) | Seen::Samples(_) | Seen::Silence(..) => None,
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_starts_again_at_the_same_revision_is_read_at_once() {
+    let mut world = World::new();
+    let lane = |seq| ("test/web".to_owned(), (Fence::new(5, seq), Digest::of(b"")));
+    world.switch.double.lock().lanes.extend([lane(1)]);
+    let driver = Arc::new(world.driver(5));
+    let mut watching = watch(&driver);
+    assert_eq!(watching.next("traffic", traffic).await, Some(Fence::new(5, 1)));
+    until("a long poll is open", || world.switch.double.revision.receiver_count() > 0).await;
+    // A new life counts from 1 again, and 1 is where this one was.
+    world.switch.double.lock().lanes.extend([lane(2)]);
+    world.switch.renew();
+    assert_eq!(watching.next("its table", traffic).await, Some(Fence::new(5, 2)));
+}
+
+#[tokio::test]
+async fn a_silence_that_is_over_ends_with_a_report_although_nothing_has_changed() {
+    let mut world = World::new();
+    let fence = Fence::new(5, 1);
+    world.switch.double.lock().lanes.insert("test/web".into(), (fence, Digest::of(b"")));
+    let driver = Arc::new(world.driver(5));
+    let mut watching = watch(&driver);
+    assert_eq!(watching.next("traffic", traffic).await, Some(fence));
+    world.switch.stop();
+    let silence = |seen| match seen {
+        Seen::Silence(for_ms, _) => Some(for_ms),
+        Seen::Capacity(_) | Seen::Traffic(_) | Seen::Samples(_) => None,
+    };
+    watching.next("silence", silence).await;
+    world.switch.start();
+    assert_eq!(watching.next("the same once more", traffic).await, Some(fence));
+}
+
+#[tokio::test]
+async fn a_long_poll_that_breaks_is_no_long_silence() {
+    let mut world = World::new();
+    let driver = Arc::new(world.driver(5));
+    let mut watching = watch(&driver);
+    let open = || world.host.double.revision.receiver_count() > 0;
+    until("a long poll is open", open).await;
+    let opened = std::time::Instant::now();
+    until("it has been open for a while", || opened.elapsed() > Duration::from_secs(3)).await;
+    world.host.stop();
+    let silence = |seen| match seen {
+        Seen::Silence(for_ms, _) => Some(for_ms),
+        Seen::Capacity(_) | Seen::Traffic(_) | Seen::Samples(_) => None,
+    };
+    let (since, stopped) = (std::time::Instant::now(), watching.next("silence", silence).await);
+    assert!(u128::from(stopped) <= since.elapsed().as_millis() + 50, "{stopped}");
+}
+
+#[tokio::test]
+async fn a_host_is_kept_alive_while_nothing_is_open_once_one_was_needed() {
+    let mut world = World::new();
+    std::fs::create_dir_all(world.folder.path().join("host")).unwrap();
+    let driver = world.driver(5);
+    let keeping = tokio::spawn(async move { driver.keep_alive().await });
+    until("somebody listens for its end", || world.host.connections() > 0).await;
+    world.host.stop();
+    until("one is started", || world.starts.load(Ordering::SeqCst) == 1).await;
+    world.host.start();
+    until("it is listened to as well", || world.host.connections() > 0).await;
+    world.host.stop();
+    until("and another one", || world.starts.load(Ordering::SeqCst) == 2).await;
+    assert_eq!(world.host.double.lock().heard, Vec::<String>::new(), "it costs nothing");
+    keeping.abort();
 }

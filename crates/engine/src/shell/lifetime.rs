@@ -115,6 +115,9 @@ impl Life {
             self.recovered,
         );
         runtime.spawn(dispatcher.run(ordered));
+        for driver in drivers.values().map(Arc::clone) {
+            runtime.spawn(async move { driver.keep_alive().await });
+        }
         let (sampled, samples) = mpsc::channel(64);
         {
             let (inbox, ends) = (self.inbox.clone(), self.ends.clone());

@@ -47,12 +47,14 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn new(counts: Arc<Counts>, limits: Limits, linger: Duration) -> Self {
+        // Above those of earlier lives: a reader that asks for what follows theirs is answered.
+        let revision = counts.switch_epoch().saturating_mul(1_000).max(1);
         Self {
             view: ArcSwap::from_pointee(View::default()),
             generation: AtomicU64::new(0),
             counts,
             refused: Refused::default(),
-            revision: watch::Sender::new(1),
+            revision: watch::Sender::new(revision),
             leaving: watch::Sender::new(false),
             clock: Clock::new(),
             limits,

@@ -200,6 +200,41 @@ fn a_home_that_lost_all_its_processes_comes_back_by_watch() {
 }
 
 #[test]
+fn whoever_dies_while_nothing_is_in_progress_is_started_again() {
+    let stage = Stage::project("{ setWeight: 30 }, { pause: { duration: 1s } }");
+    stage.version("v1", 200);
+    stage.run(&["release", "v1", "--until", "ended"]).code(0);
+    let started_again = |role: &str, was: i32| {
+        wait_for(role, || living(&stage, role).is_some_and(|pid| pid != was));
+    };
+    for role in ["host", "switch", "host"] {
+        let was = stage.pid(role);
+        signal(was, Signal::KILL);
+        started_again(role, was);
+        wait_for("v1 serves", || stage.get() == Some(200));
+    }
+    // All three, and then a verb that needs the engine and has nothing to do.
+    let were = ["host", "engine", "switch"].map(|role| (role, stage.pid(role)));
+    for (_, was) in were {
+        signal(was, Signal::KILL);
+    }
+    stage.run(&["release", "v1"]).code(0);
+    for (role, was) in were {
+        started_again(role, was);
+    }
+    wait_for("v1 serves again", || stage.get() == Some(200));
+}
+
+/// The process of this role, if it lives.
+fn living(stage: &Stage, role: &str) -> Option<i32> {
+    let text = std::fs::read_to_string(stage.home().join(format!("{role}.pid"))).ok()?;
+    let pid: i32 = text.trim().parse().ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
+    (state != 'Z').then_some(pid)
+}
+
+#[test]
 fn the_demo_holds_what_it_promises() {
     let stage = Stage::empty();
     let folder = stage.path("demo");

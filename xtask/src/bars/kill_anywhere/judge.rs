@@ -97,7 +97,7 @@ mod tests {
             version: "v2".into(),
             good,
             twin: false,
-            kills: vec![Killed { target, at_us, gone_us, inside: true, back: true }],
+            kills: vec![Killed { target, at_us, gone_us, inside: true, back: true, back_ms: 0 }],
             start_us: 0,
             end_us: 0,
             outcome: String::new(),

@@ -20,6 +20,9 @@ use plan::{Plan, Round, Target};
 /// Requests per second throughout.
 const RATE: f64 = 100.0;
 
+/// The switch closes seconds: two undisturbed rounds of a kind may differ by one.
+const A_SECOND: Duration = Duration::from_secs(1);
+
 /// A process that was killed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,6 +36,8 @@ struct Killed {
     inside: bool,
     /// Whether all of them came back by themselves (an engine without open work need not).
     back: bool,
+    /// How long that took from the moment when they were seen to be gone, in milliseconds.
+    back_ms: u64,
 }
 
 /// A round that was played, one line of `rounds.jsonl`.
@@ -60,14 +65,20 @@ pub(super) fn run(context: &Context, figures: &mut Figures) -> Result<()> {
     let load = stage.load(RATE, &context.folder.join("requests.log"))?;
     let mut theatre = Theatre { stage: &stage, context, stable: "v1".into(), played: Vec::new() };
     let spans = theatre.twins(context.count(3, 1))?;
+    let before = rounds::settled(&stage);
     let mut plan = Plan::new(context.seed, context.short, &spans);
     while let Some(round) = plan.next() {
         let killed = theatre.round(&round)?;
         // A kill that came too late, when the rollout was over, is planned again.
         plan.landed(&killed);
     }
+    let after = rounds::settled(&stage);
     let report = load.stop()?;
     report_on(&theatre.played, &plan, &report, figures);
+    times(&theatre.played, &spans, figures);
+    context.note("processes.jsonl", &before)?;
+    context.note("processes.jsonl", &after)?;
+    rounds::compare(&before, &after, figures);
     Ok(())
 }
 
@@ -79,7 +90,7 @@ struct Theatre<'a> {
 }
 
 impl Theatre<'_> {
-    /// Plays `times` undisturbed rounds of each kind; how long each kind takes.
+    /// Plays `times` undisturbed rounds of each kind; how long each kind may take.
     fn twins(&mut self, times: u32) -> Result<BTreeMap<bool, Duration>> {
         let mut spans = BTreeMap::new();
         for good in [true, false] {
@@ -90,7 +101,7 @@ impl Theatre<'_> {
                 self.play(&round, true)?;
                 longest = longest.max(start.elapsed());
             }
-            spans.insert(good, longest);
+            spans.insert(good, longest + A_SECOND);
         }
         if let Some(wrong) = self.played.iter().find(|played| !played.right) {
             bail!("an undisturbed twin ends wrong: {}", serde_json::to_string(wrong)?);
@@ -157,13 +168,14 @@ impl Theatre<'_> {
             pids.iter().all(|pid| !alive(*pid)).then_some(())
         })?;
         let gone_us = now_us();
+        let (mut back, gone) = (true, Instant::now());
         if target == Target::All {
             self.boot()?;
         }
-        let mut back = true;
         for (role, pid) in roles.iter().zip(&pids) {
             back &= self.back(role, *pid, version).is_ok();
         }
+        let back_ms = u64::try_from(gone.elapsed().as_millis()).unwrap_or(u64::MAX);
         if !back {
             // It is counted; the next round needs all three, so they are brought back as after a
             // reboot.
@@ -172,7 +184,7 @@ impl Theatre<'_> {
             }
             self.boot()?;
         }
-        Ok(Killed { target, at_us, gone_us, inside: before.is_none(), back })
+        Ok(Killed { target, at_us, gone_us, inside: before.is_none(), back, back_ms })
     }
 
     /// Somebody else in the role; for an engine, or its work is done.
@@ -193,6 +205,27 @@ impl Theatre<'_> {
         });
         watch.kill();
         back.context("after all three were killed and `watch` was typed")
+    }
+}
+
+/// How long restarts took, and rounds beyond their twins.
+fn times(played: &[Played], spans: &BTreeMap<bool, Duration>, figures: &mut Figures) {
+    for target in [Target::Engine, Target::Host, Target::Switch, Target::All] {
+        let kills = played.iter().flat_map(|played| &played.kills);
+        let longest = kills.filter(|kill| kill.target == target).map(|kill| kill.back_ms).max();
+        let seconds = longest.unwrap_or(0) as f64 / 1000.0;
+        figures.note(&format!("longest restart of {}", target.word()), seconds, "s");
+    }
+    for (good, span) in spans {
+        let of_kind = played.iter().filter(|played| played.good == *good && !played.twin);
+        let took = of_kind.map(|played| Duration::from_micros(played.end_us - played.start_us));
+        let longest = took.max().unwrap_or_default().as_secs_f64();
+        let kind = if *good { "good" } else { "bad" };
+        let undisturbed = span.saturating_sub(A_SECOND).as_secs_f64();
+        figures.note(&format!("longest undisturbed round, {kind}"), undisturbed, "s");
+        // Each death costs a restart; nothing may wait for more than that.
+        let most = Bound::AtMost(span.as_secs_f64() + 15.0);
+        figures.add(&format!("longest round with a kill, {kind}"), longest, "s", most);
     }
 }
 
