@@ -251,8 +251,12 @@ fn feed(state: &State, volatile: &mut Volatile, records: &[SecondRecord]) {
         }
         let count = Count { requests: u64::from(record.n), errors: u64::from(record.errors()) };
         if record.version != release.version || record.digest != release.digest {
-            volatile.stable.requests += count.requests;
-            volatile.stable.errors += count.errors;
+            // The last seconds of a version that went before are neither's.
+            let old = start.previous.as_ref().map(|p| &p.release);
+            if old.is_some_and(|o| o.version == record.version && o.digest == record.digest) {
+                volatile.stable.requests += count.requests;
+                volatile.stable.errors += count.errors;
+            }
             continue;
         }
         volatile.canary.requests += count.requests;
