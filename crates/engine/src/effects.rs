@@ -32,6 +32,9 @@ pub enum Attempt {
     Done(Outcome),
     /// Not in force as far as is known; worth another try. Why.
     Again(String),
+    /// As [`Attempt::Again`], and it is certain that this attempt has sent nothing (nobody listens):
+    /// a one-shot that ends its deadline like this was never carried out.
+    NotSent(String),
     /// The target has accepted a newer owner or has shut this epoch: this process must end, so
     /// that the next one takes a higher epoch than the one named.
     Superseded(Epoch),
@@ -53,6 +56,20 @@ pub trait Driver: Send + Sync + 'static {
     ) -> Job<'a, Epoch> {
         let _ = (target, epoch, reports);
         Box::pin(std::future::pending())
+    }
+
+    /// Keeps the processes alive that carry what runs at this driver's targets, for as long as the
+    /// future is kept, also while no work is open and nobody watches. Never returns.
+    fn keep_alive<'a>(&'a self) -> Job<'a, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Whether the engine has unfinished work, on every change and once more before it ends: a
+    /// target that restarts dead engines has to know. Returns when the target has been told, or
+    /// when it cannot be (the shell waits for a bounded time only).
+    fn set_open<'a>(&'a self, open: bool) -> Job<'a, ()> {
+        let _ = open;
+        Box::pin(std::future::ready(()))
     }
 }
 

@@ -3,10 +3,11 @@
 //!
 //! * [`Engine`] holds the machines' states and turns inputs into one committed batch.
 //! * [`effects`] is what a driver has to be.
-//! * `shell` (committer thread, dispatcher, API, ownership) is the part with clocks and sockets.
+//! * [`shell`] (committer thread, dispatcher, API, ownership) is the part with clocks and sockets.
 
 pub mod effects;
 pub mod registry;
+pub mod shell;
 pub mod step;
 
 pub use registry::Registry;

@@ -3,6 +3,7 @@
 
 mod client;
 mod listen;
+pub mod sockets;
 
 pub use client::{Client, IpcError, Reply};
 pub use listen::{ListenError, bind, resolve};

@@ -138,9 +138,10 @@ pub enum RunEnded {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostReport {
-    /// Grows with every change in this life of the host.
+    /// Grows with every change in this life of the host; begins at its start in microseconds of Unix
+    /// time, so that it differs from what an earlier life has said.
     pub revision: u64,
-    /// Identity of this life of the host process; a new one starts with revision 1.
+    /// Identity of this life of the host process.
     pub life: String,
     /// The highest epoch that it has accepted.
     pub epoch: Epoch,

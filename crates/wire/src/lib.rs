@@ -14,4 +14,4 @@ pub const API_VERSION: &str = "tidegate/v1";
 /// Version of the messages between our own processes; exchanged with every claim.
 pub const PROTOCOL: u32 = 1;
 
-pub use tidegate_core::{Digest, Epoch, Fence, Reason, capacity, counts, traffic};
+pub use tidegate_core::{Digest, Epoch, Fence, Reason, capacity, counts, spec, traffic};

@@ -11,7 +11,7 @@
 //!
 //! Listening sockets survive the switch: it deposits each of them at the host over `sockets.sock`
 //! (a sequence of `ADDRESS\n` messages with one descriptor in SCM_RIGHTS) and a new one asks for
-//! them with `TAKE\n` before it binds any itself.
+//! them with `TAKE\n` before it binds any itself. `tidegate_ipc::sockets` is the protocol.
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::counts::SecondRecord;
@@ -82,7 +82,8 @@ pub enum EndpointState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SwitchReport {
-    /// Grows with every change in this life of the switch.
+    /// Grows with every change in this life of the switch; begins at its `switchEpoch` times 1,000,
+    /// so that it differs from what an earlier life has said.
     pub revision: u64,
     /// The life of the switch process, as in its records.
     pub switch_epoch: u64,
@@ -94,6 +95,10 @@ pub struct SwitchReport {
     pub instances: Vec<InstanceTraffic>,
     /// Listeners that could not be opened, and why.
     pub trouble: Vec<String>,
+    /// Client requests that were no version's, in this life: rubbish, too slow, no such route,
+    /// upgrades, nothing to be served. Does not raise the revision.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// One instance at the switch.

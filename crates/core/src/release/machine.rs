@@ -147,7 +147,12 @@ fn create(state: &State, creation: Box<Creation>) -> Result<Vec<Event>, Rejected
             let hint = format!("`tidegate undo --to {version}` goes back to it");
             Err(Rejected::already("promoted", text).hint(hint))
         }
-        Some(_) if state.outcome.is_some_and(|o| o != Outcome::Promoted) => {
+        // What was refused has changed nothing: it may simply be tried again.
+        Some(_)
+            if state
+                .outcome
+                .is_some_and(|o| !matches!(o, Outcome::Promoted | Outcome::Refused)) =>
+        {
             let text = format!("{version} was released before and did not stay");
             Err(Rejected::already("tried", text)
                 .hint("`tidegate retry` tries the same release once more"))

@@ -96,6 +96,10 @@ fn leftovers(flow: &mut Flow<'_>, volatile: &Volatile) {
     }
 }
 
+/// A switch closes a second when it is over; so long a step that is judged waits for the seconds
+/// of its end, and no longer: without any request nothing comes.
+const LAST_SECONDS_MS: u64 = 2_500;
+
 fn scaling(flow: &mut Flow<'_>, volatile: &Volatile) {
     let ready = volatile.canary(&flow.state).map_or(0, |v| v.ready);
     if volatile.capacity_is_current(&flow.state) && ready >= flow.state.canary.max(1) {
@@ -131,14 +135,30 @@ fn pausing(flow: &mut Flow<'_>, volatile: &mut Volatile) {
     if volatile.elapsed_ms < *duration || flow.state.paused_by.is_some() {
         return;
     }
+    let over_at = *volatile.over_at.get_or_insert(flow.now);
+    let late = volatile.elapsed_ms >= *duration + LAST_SECONDS_MS;
+    if counts_watch(flow) && volatile.newest_second < over_at.0 / 1000 && !late {
+        let text = "the last seconds are being counted";
+        volatile.holding = Some(Reason::new("lastSeconds", text));
+        return;
+    }
     if let Some((name, text)) = blind(flow, volatile, NoDataPolicy::Fail) {
         flow.check_failed(&name, CheckVerdict::NoData, text, Value::Null);
         return;
     }
     volatile.holding = holding(flow, volatile);
     if volatile.holding.is_none() {
+        if let Some((check, text)) = blind(flow, volatile, NoDataPolicy::Continue) {
+            let (verdict, evidence) = (CheckVerdict::NoData, Value::Null);
+            flow.emit(Event::CheckDecided { check, verdict, text, evidence });
+        }
         flow.end_step(None);
     }
+}
+
+fn counts_watch(flow: &Flow<'_>) -> bool {
+    let counts = |c: &CheckSpec| matches!(c.kind, CheckKind::Counts(_));
+    flow.state.watching().iter().any(|name| flow.state.check(name).is_some_and(counts))
 }
 
 /// The old version stays for a while, and until its last request is answered.

@@ -75,6 +75,7 @@ pub(super) fn decide(id: &StreamId, state: &State, event: &Event, at: Timestamp)
         | Event::Drained { .. }
         | Event::Held { .. }
         | Event::Unheld
+        | Event::TrafficRefused { .. }
         | Event::FallbackApplied { .. } => {}
     }
     overtaken(state, event, &mut commands);

@@ -94,8 +94,9 @@ fn fallback(id: &StreamId, state: &State) -> Fallback {
         | Stage::ReturningTraffic
         | Stage::Draining => lost.canary,
     };
-    // Going back is only possible while the old version is in the document.
-    let restore = wanted == LostAction::Rollback && state.previous > 0;
+    // Going back is only possible while the old version is in the document, and only needed while
+    // the new one is: an engine that idles after a rollout is silent, and nothing is wrong then.
+    let restore = wanted == LostAction::Rollback && state.previous > 0 && state.canary > 0;
     let action = match (restore, traffic(state, 0)) {
         (true, Some(traffic)) => {
             FallbackAction::Restore { rollout: id.id.clone(), seq: state.fallback_seq(), traffic }

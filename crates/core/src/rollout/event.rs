@@ -187,6 +187,13 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
+    /// On the way forward: the switch says no to the table, so it is not in force.
+    TrafficRefused {
+        /// Its sequence.
+        seq: u64,
+        /// Why.
+        reason: Reason,
+    },
     /// The host had heard nothing for too long and has put the old version back by itself.
     FallbackApplied {
         /// Milliseconds of silence.

@@ -264,8 +264,11 @@ fn document_answered(flow: &mut Flow<'_>, key: &str, outcome: &EffectOutcome) {
                 };
                 flow.emit(Event::DocumentRefused { what, seq, reason: reason.clone() });
             } else {
-                let first = flow.state.previous_full() == 0 || flow.state.applied_bp == 0;
-                let outcome = if first { Outcome::Refused } else { Outcome::RolledBack };
+                if is_traffic {
+                    let seq = flow.state.traffic_seq;
+                    flow.emit(Event::TrafficRefused { seq, reason: reason.clone() });
+                }
+                let outcome = flow.failed_outcome();
                 flow.abort(reason.clone(), outcome);
             }
         }

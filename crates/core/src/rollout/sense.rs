@@ -59,6 +59,10 @@ pub struct Volatile {
     pub silent: Option<String>,
     /// What keeps a step from ending although its time is over.
     pub holding: Option<Reason>,
+    /// When the time of the current step was over.
+    pub(super) over_at: Option<Timestamp>,
+    /// The newest closed second of the lane.
+    pub(super) newest_second: u64,
 }
 
 /// What is kept of it for the next process.
@@ -76,6 +80,7 @@ impl Volatile {
             self.elapsed_ms = 0;
             self.saved_ms = 0;
             self.holding = None;
+            self.over_at = None;
             self.gates.clear();
             self.healthy = false;
             self.down_ms = 0;
@@ -252,14 +257,19 @@ fn feed(state: &State, volatile: &mut Volatile, records: &[SecondRecord]) {
     let (Some(start), Some(shifted_at)) = (&state.start, state.shifted_at) else { return };
     let release = &start.proposal.release;
     for record in records {
+        volatile.newest_second = volatile.newest_second.max(record.second);
         // Seconds of an earlier try of the same version are not this rollout's evidence.
         if record.second < shifted_at.0 / 1000 {
             continue;
         }
         let count = Count { requests: u64::from(record.n), errors: u64::from(record.errors()) };
         if record.version != release.version || record.digest != release.digest {
-            volatile.stable.requests += count.requests;
-            volatile.stable.errors += count.errors;
+            // The last seconds of a version that went before are neither's.
+            let old = start.previous.as_ref().map(|p| &p.release);
+            if old.is_some_and(|o| o.version == record.version && o.digest == record.digest) {
+                volatile.stable.requests += count.requests;
+                volatile.stable.errors += count.errors;
+            }
             continue;
         }
         volatile.canary.requests += count.requests;

@@ -309,6 +309,7 @@ impl State {
                 self.apply_capacity(event, at);
             }
             Event::TrafficWanted { .. }
+            | Event::TrafficRefused { .. }
             | Event::TrafficApplied { .. }
             | Event::TrafficObserved { .. } => self.apply_traffic(event, at),
             Event::MeasureRequested { .. } | Event::Measured { .. } => self.apply_measure(event),
@@ -430,6 +431,13 @@ impl State {
                 if self.stage.is_returning() { Stage::ReturningTraffic } else { Stage::Shifting };
             self.enter(stage, at);
         }
+        if let Event::TrafficRefused { .. } = event
+            && self.applied_bp == 0
+            && self.observed_bp == 0
+        {
+            // It is certain that no request went to the new version.
+            self.shifted_at = None;
+        }
         if let Event::TrafficApplied { weight_bp, .. } = event {
             self.applied_bp = *weight_bp;
         }
@@ -509,6 +517,7 @@ impl State {
             | Event::PreviewMoved { .. }
             | Event::TrafficWanted { .. }
             | Event::TrafficApplied { .. }
+            | Event::TrafficRefused { .. }
             | Event::TrafficObserved { .. }
             | Event::MeasureRequested { .. }
             | Event::Measured { .. }

@@ -68,9 +68,10 @@ pub(super) fn describe(event: &Event) -> (&'static str, Option<Reason>) {
             ("drained", Some(Reason::new("drainTime", text)))
         }
         Event::Held { reason } => ("held", Some(reason.clone())),
-        Event::DocumentRefused { reason, .. } => ("documentRefused", Some(reason.clone())),
+        Event::TrafficRefused { reason, .. } => ("trafficRefused", Some(reason.clone())),
         Event::Unheld => ("unheld", None),
         Event::SentAgain { reason, .. } => ("sentAgain", Some(reason.clone())),
+        Event::DocumentRefused { reason, .. } => ("documentRefused", Some(reason.clone())),
         Event::FallbackApplied { silence_ms } => {
             let text = format!("the host heard nothing for {} s", silence_ms / 1000);
             ("fallbackApplied", Some(Reason::new("engineLost", text)))

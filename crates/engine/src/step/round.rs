@@ -116,6 +116,7 @@ impl<J: Journal> Engine<J> {
             return Ok(());
         }
         self.load(&stream)?;
+        draft.dirty.push(stream.clone());
         let version = self.live.get(&stream).map_or(0, |live| live.version);
         if let Some(wanted) = if_revision
             && wanted != version
@@ -128,8 +129,7 @@ impl<J: Journal> Engine<J> {
         }
         let mut unused = Outputs::default();
         let result = self.put(&stream, Stimulus::Ask(input), draft, &mut unused)?;
-        draft.replies.push((token, result.map(|()| stream.clone())));
-        draft.dirty.push(stream);
+        draft.replies.push((token, result.map(|()| stream)));
         Ok(())
     }
 
@@ -374,9 +374,12 @@ impl<J: Journal> Engine<J> {
             if !change.events.is_empty() || change.progress.is_some() {
                 change.view = Some(live.slot.view(&change.stream));
             }
+            // A stream that is at rest keeps its state beside its events, so that those may be
+            // archived one day.
+            let rests = change.view.as_ref().is_some_and(|view| !view.open);
             let every =
                 if live.watch.is_some() { SNAPSHOT_EVERY } else { SNAPSHOT_EVERY_UNWATCHED };
-            if live.version >= live.snapshot_version + every {
+            if rests || live.version >= live.snapshot_version + every {
                 live.snapshot_version = live.version;
                 change.snapshot = Some(live.slot.snapshot());
             }

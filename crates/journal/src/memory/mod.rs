@@ -97,6 +97,9 @@ impl Kept {
     fn store(&mut self, batch: &Batch, prepared: &Prepared) {
         self.commits += 1;
         self.position = prepared.position;
+        for change in &batch.changes {
+            self.stream(&change.stream);
+        }
         for event in &prepared.committed.events {
             let event = Arc::new(event.clone());
             self.bytes += (event.data.len() + event.event.len() + 100) as u64;

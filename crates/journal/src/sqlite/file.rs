@@ -209,6 +209,11 @@ fn migrate(connection: &mut Connection, path: &Path, form: u32) -> Result<(), Er
     Ok(())
 }
 
+/// Copies the WAL into the database, durably, and empties it as far as no reader needs it.
+pub(crate) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
 /// Opens for reading only, also beside a writer. Where SQLite cannot make its shared-memory file
 /// (the folder cannot be written), the file is read as it lies, provided that no WAL could hold
 /// more.

@@ -37,16 +37,19 @@ pub(super) fn retain(
     let mut report = RetentionReport::default();
     if let Some(archive) = &policy.archive {
         let candidates = candidates(journal)?;
-        for round in candidates.chunks(ROUND) {
+        let mut left = candidates.as_slice();
+        loop {
             let used = used_bytes(journal)?;
             let over = used.saturating_sub(policy.max_bytes.unwrap_or(u64::MAX));
-            let chosen = choose(journal, round, policy, over)?;
+            let count = choose(journal, left, policy, over)?;
+            let (chosen, rest) = left.split_at(count);
             if chosen.is_empty() {
                 break;
             }
-            write_archive(journal, archive, &chosen)?;
-            drop_events(journal, &chosen)?;
+            write_archive(journal, archive, chosen)?;
+            drop_events(journal, chosen)?;
             report.streams += chosen.len() as u64;
+            left = rest;
         }
         if report.streams > 0 {
             let sql = journal.reader.failed("giving dropped space back");
@@ -89,17 +92,17 @@ fn candidates(journal: &SqliteJournal) -> Result<Vec<Candidate>, Error> {
         .map_err(sql)
 }
 
-/// Those that are too old, and as many others as it takes to free `over` bytes.
-fn choose<'a>(
+/// How many of them go next: those that are too old, and as many others as it takes to free `over`
+/// bytes; at most [`ROUND`].
+fn choose(
     journal: &SqliteJournal,
-    round: &'a [Candidate],
+    left: &[Candidate],
     policy: &Retention,
     over: u64,
-) -> Result<Vec<&'a Candidate>, Error> {
+) -> Result<usize, Error> {
     let sql = journal.reader.failed("measuring a stream");
-    let mut freed = 0;
-    let mut chosen = Vec::new();
-    for candidate in round {
+    let (mut freed, mut chosen) = (0, 0);
+    for candidate in left.iter().take(ROUND) {
         let old = policy.older_than.is_some_and(|limit| candidate.last_at < limit.0);
         if !old && freed >= over {
             break;
@@ -114,7 +117,7 @@ fn choose<'a>(
                 statement.query_row([candidate.number], |row| unsigned(row, 0))
             })
             .map_err(sql)?;
-        chosen.push(candidate);
+        chosen += 1;
     }
     Ok(chosen)
 }
@@ -138,7 +141,7 @@ fn used_bytes(journal: &SqliteJournal) -> Result<u64, Error> {
 fn write_archive(
     journal: &SqliteJournal,
     archive: &Path,
-    streams: &[&Candidate],
+    streams: &[Candidate],
 ) -> Result<(), Error> {
     let io = |error: std::io::Error| {
         if error.kind() == std::io::ErrorKind::StorageFull {
@@ -178,7 +181,7 @@ fn open_archive(archive: &Path) -> std::io::Result<File> {
 }
 
 /// One transaction: the events go, the head stays as the base of what may follow.
-fn drop_events(journal: &mut SqliteJournal, streams: &[&Candidate]) -> Result<(), Error> {
+fn drop_events(journal: &mut SqliteJournal, streams: &[Candidate]) -> Result<(), Error> {
     let mine = journal.meta.position.epoch;
     journal.transact("dropping archived events", |writing: &mut Writing<'_>| {
         let actual = writing.meta.position.epoch;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 use serde_json::Value;
-use tidegate_core::{Epoch, StreamId, Timestamp};
+use tidegate_core::{Digest, Epoch, StreamId, Timestamp};
 
 use super::file::{self, failed, storage};
 use super::meta::{Meta, signed, sum, unreadable};
@@ -69,7 +69,8 @@ impl SqliteJournal {
         let sql = failed(path, "reading the journal's own row");
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
-        if Meta::load(&transaction).map_err(sql)?.is_none() {
+        let new = Meta::load(&transaction).map_err(sql)?.is_none();
+        if new {
             let strays: bool = transaction
                 .query_row("SELECT EXISTS (SELECT 1 FROM streams)", [], |row| row.get(0))
                 .map_err(sql)?;
@@ -79,6 +80,10 @@ impl SqliteJournal {
             Meta::new(home_hint).store(&transaction).map_err(sql)?;
         }
         transaction.commit().map_err(sql)?;
+        if new {
+            // Into the database itself: whatever happens to the WAL, it stays this home's journal.
+            file::checkpoint(&connection).map_err(sql)?;
+        }
         let reader = SqliteReader::over(connection, path)?;
         let meta = reader.meta(&reader.connection)?;
         let reserve = reserve.clone();
@@ -107,10 +112,7 @@ impl SqliteJournal {
     pub fn close(self) -> Result<(), Error> {
         let path = self.reader.path;
         let sql = failed(&path, "closing the journal");
-        self.reader
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(sql)?;
+        file::checkpoint(&self.reader.connection).map_err(sql)?;
         self.reader.connection.close().map_err(|(_, error)| sql(error))
     }
 
@@ -194,16 +196,18 @@ pub(super) struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    fn known(&mut self, stream: &StreamId) -> rusqlite::Result<Option<Known>> {
-        if let Some(known) = self.fresh.get(stream).or_else(|| self.kept.get(stream)) {
-            return Ok(Some(known.clone()));
+    /// Looks a stream up, once in a transaction.
+    fn known(&mut self, stream: &StreamId) -> rusqlite::Result<Option<&Known>> {
+        if !self.fresh.contains_key(stream) {
+            let found = match self.kept.get(stream) {
+                Some(known) => Some(known.clone()),
+                None => stream_row(self.sql, stream)?
+                    .map(|row| Known { number: row.number, head: row.head }),
+            };
+            let Some(found) = found else { return Ok(None) };
+            self.fresh.insert(stream.clone(), found);
         }
-        let found = stream_row(self.sql, stream)?;
-        let known = found.map(|row| Known { number: row.number, head: row.head });
-        if let Some(known) = &known {
-            self.fresh.insert(stream.clone(), known.clone());
-        }
-        Ok(known)
+        Ok(self.fresh.get(stream))
     }
 
     /// The stream's number; it gets one with its first mention.
@@ -222,9 +226,10 @@ impl Writing<'_> {
     fn batch(&mut self, batch: &Batch) -> Result<Committed, Failure> {
         let mut broken = None;
         let prepared = append::prepare(batch, self.meta.position, |stream| {
-            self.known(stream).map(|known| known.map(|k| k.head).unwrap_or_default()).map_err(|e| {
-                let text = e.to_string();
-                broken = Some(e);
+            let head = self.known(stream).map(|known| known.map(|known| known.head.clone()));
+            head.map(Option::unwrap_or_default).map_err(|error| {
+                let text = error.to_string();
+                broken = Some(error);
                 append::refused("looking a stream up".to_owned(), text)
             })
         });
@@ -233,26 +238,26 @@ impl Writing<'_> {
         }
         let prepared = prepared?;
         self.meta.position = prepared.position;
-        // Before the new rows: a batch cannot know their numbers, so it cannot mean them.
-        for id in batch.changes.iter().flat_map(|change| &change.done) {
-            self.sql.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([signed(*id)])?;
+        let mut numbers = Vec::with_capacity(batch.changes.len());
+        for change in &batch.changes {
+            numbers.push(self.number(&change.stream)?);
         }
-        self.appended(batch, &prepared)?;
-        for (change, &version) in batch.changes.iter().zip(&prepared.versions) {
-            self.change(change, version)?;
+        self.outbox(batch, &prepared, &numbers)?;
+        self.events(batch, &prepared, &numbers)?;
+        for ((change, number), version) in batch.changes.iter().zip(numbers).zip(prepared.versions)
+        {
+            self.change(change, number, version)?;
         }
         Ok(prepared.committed)
     }
 
-    /// Events, heads and outgoing rows.
-    fn appended(&mut self, batch: &Batch, prepared: &Prepared) -> rusqlite::Result<()> {
-        let mut events = prepared.committed.events.iter();
-        let mut pending = prepared.committed.pending.iter();
-        for change in &batch.changes {
-            let number = self.number(&change.stream)?;
-            for event in events.by_ref().take(change.events.len()) {
-                self.event(number, event)?;
-            }
+    fn outbox(&self, batch: &Batch, made: &Prepared, numbers: &[i64]) -> rusqlite::Result<()> {
+        // Before the new rows: a batch cannot know their numbers, so it cannot mean them.
+        for id in batch.changes.iter().flat_map(|change| &change.done) {
+            self.sql.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute([signed(*id)])?;
+        }
+        let mut pending = made.committed.pending.iter();
+        for (change, &number) in batch.changes.iter().zip(numbers) {
             for row in pending.by_ref().take(change.outgoing.len()) {
                 let body = to_json(&row.outgoing)?;
                 let id = signed(row.id);
@@ -263,44 +268,50 @@ impl Writing<'_> {
                     .execute((id, number, &body, sum(&[number, id], &[&body])))?;
             }
         }
-        for (stream, head) in &prepared.heads {
+        Ok(())
+    }
+
+    /// Events and the heads that they make. Every waiter's event passes here, so the statement is
+    /// looked up once.
+    fn events(&mut self, batch: &Batch, made: &Prepared, numbers: &[i64]) -> rusqlite::Result<()> {
+        let mut insert = self.sql.prepare_cached(
+            "INSERT INTO events (seq, stream, version, at, epoch, event, form, data, \
+             reason_code, reason_text, hash) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?;
+        let mut events = made.committed.events.iter();
+        for (change, number) in batch.changes.iter().zip(numbers) {
+            for event in events.by_ref().take(change.events.len()) {
+                let reason = event.reason.as_ref();
+                insert.execute((
+                    signed(event.seq),
+                    number,
+                    signed(event.version),
+                    signed(event.at.0),
+                    signed(event.epoch.0),
+                    &event.event,
+                    event.form,
+                    &event.data,
+                    reason.map(|reason| &reason.code),
+                    reason.map(|reason| &reason.text),
+                    stored_hash(&event.hash)?,
+                ))?;
+            }
+        }
+        for (stream, head) in &made.heads {
             let number = self.number(stream)?;
-            let hash = head.hash.as_ref().and_then(rows::bytes);
-            self.sql
-                .prepare_cached("UPDATE streams SET version = ?2, hash = ?3 WHERE id = ?1")?
-                .execute((number, signed(head.version), hash))?;
+            if let Some(hash) = &head.hash {
+                self.sql
+                    .prepare_cached("UPDATE streams SET version = ?2, hash = ?3 WHERE id = ?1")?
+                    .execute((number, signed(head.version), stored_hash(hash)?))?;
+            }
             self.fresh.insert(stream.clone(), Known { number, head: head.clone() });
         }
         Ok(())
     }
 
-    fn event(&self, stream: i64, event: &Envelope) -> rusqlite::Result<()> {
-        let hash = rows::bytes(&event.hash).ok_or_else(|| unreadable("a hash that is none"))?;
-        self.sql
-            .prepare_cached(
-                "INSERT INTO events (seq, stream, version, at, epoch, event, form, data, \
-                 reason_code, reason_text, hash) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?
-            .execute((
-                signed(event.seq),
-                stream,
-                signed(event.version),
-                signed(event.at.0),
-                signed(event.epoch.0),
-                &event.event,
-                event.form,
-                &event.data,
-                event.reason.as_ref().map(|reason| &reason.code),
-                event.reason.as_ref().map(|reason| &reason.text),
-                hash,
-            ))?;
-        Ok(())
-    }
-
     /// All of a change that is neither an event nor in the outbox.
-    fn change(&mut self, change: &Change, version: u64) -> rusqlite::Result<()> {
-        let number = self.number(&change.stream)?;
+    fn change(&self, change: &Change, number: i64, version: u64) -> rusqlite::Result<()> {
         for key in &change.drop_timers {
             self.sql
                 .prepare_cached("DELETE FROM timers WHERE stream = ?1 AND key = ?2")?
@@ -351,6 +362,10 @@ impl Writing<'_> {
         }
         Ok(())
     }
+}
+
+fn stored_hash(hash: &Digest) -> rusqlite::Result<[u8; 32]> {
+    rows::bytes(hash).ok_or_else(|| unreadable("a hash that is none"))
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {

@@ -1,0 +1,153 @@
+//! The life of the engine, while it has unfinished work: it is started again when it dies, and a
+//! successor is started when it lives and does not move.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_wire::home::EXIT_JOURNAL;
+use tokio::time::Instant;
+
+use crate::child::{Pauses, spawn};
+use crate::host::Host;
+use crate::process::{Process, of_pid_file};
+
+/// Pause after an engine that did not live long; doubled each time.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause.
+const PAUSE_MOST: Duration = Duration::from_secs(60);
+/// An engine that has lived for so long is followed at once.
+const PROVEN: Duration = Duration::from_secs(3);
+/// A heartbeat that stands still for longer means that the engine is stuck.
+const STILL: Duration = Duration::from_secs(3);
+/// How long an engine that was started may wait to become the owner before another one is started.
+const TURN: Duration = Duration::from_secs(10);
+/// Between two looks at the heartbeat; only while work is open. A successor has two seconds after
+/// [`STILL`], of which this is a part.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Watches while work is open. Never returns.
+pub(crate) async fn watch(host: Arc<Host>) {
+    let mut pauses = Pauses::new(PAUSE_FIRST, PAUSE_MOST);
+    let mut pause = Duration::ZERO;
+    let mut started: Option<Process> = None;
+    loop {
+        let changed = host.state_changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if !host.inner().state.work_open {
+            changed.await;
+            continue;
+        }
+        let seen = Instant::now();
+        let why = tokio::select! {
+            why = lost(&host) => why,
+            () = closed(&host) => continue,
+        };
+        if seen.elapsed() >= PROVEN {
+            pauses.forgive();
+            pause = Duration::ZERO;
+        }
+        // One that was started and has not become the owner: it may be waiting for its turn.
+        if let Some(waiting) = started.take().filter(|engine| is_waiting(&host, engine)) {
+            tokio::select! {
+                () = waiting.ended() => {}
+                () = tokio::time::sleep(TURN) => {}
+                () = closed(&host) => {}
+            }
+            continue;
+        }
+        if !pause.is_zero() {
+            tokio::time::sleep(std::mem::take(&mut pause)).await;
+            // Meanwhile a verb may have started one, or the work may be done.
+            continue;
+        }
+        tracing::warn!("the engine is started again: {why}");
+        match start(&host).await {
+            Ok((engine, ended)) => {
+                pause = pauses.next();
+                if ended == Some(EXIT_JOURNAL) {
+                    pause = PAUSE_MOST;
+                    tracing::error!(
+                        "the engine cannot read its journal, see engine.log; the next try is in {} s",
+                        pause.as_secs()
+                    );
+                }
+                started = Some(engine);
+            }
+            Err(why) => {
+                tracing::error!("{why}");
+                pause = pauses.next();
+            }
+        }
+    }
+}
+
+/// Starts an engine and gives it time to show itself: until it has been heard, has ended, or has
+/// been silent for as long as would be called stuck (from then on the heartbeat is watched as
+/// always). With its exit code, if it has ended by itself.
+async fn start(host: &Arc<Host>) -> Result<(Process, Option<i32>), String> {
+    let mut contact = host.contact.subscribe();
+    let before = *contact.borrow();
+    let spawned = spawn(host, "engine", &host.config.engine.clone())?;
+    let ended = tokio::select! {
+        code = spawned.status => code.unwrap_or_default(),
+        _ = contact.wait_for(|heard| *heard != before) => None,
+        () = tokio::time::sleep(STILL) => None,
+        () = closed(host) => None,
+    };
+    Ok((spawned.process, ended))
+}
+
+/// Whether this engine lives and is not the one in the `.pid` file.
+fn is_waiting(host: &Host, engine: &Process) -> bool {
+    !engine.is_over() && owner(host).is_none_or(|owner| owner.id != engine.id)
+}
+
+/// The engine that owns the home.
+fn owner(host: &Host) -> Option<Process> {
+    let home = &host.config.home;
+    of_pid_file(&home.pid("engine"), &["engine", "serve"], home.root())
+}
+
+/// Returns when work is no longer open.
+async fn closed(host: &Host) {
+    loop {
+        let changed = host.state_changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if !host.inner().state.work_open {
+            return;
+        }
+        changed.await;
+    }
+}
+
+/// Returns, with the reason, when there is no engine that moves.
+async fn lost(host: &Host) -> String {
+    let mut beat = read_beat(host);
+    let mut moved = Instant::now();
+    loop {
+        let Some(engine) = owner(host) else {
+            return "it is gone and has unfinished work".to_owned();
+        };
+        tokio::select! {
+            () = engine.ended() => return "it ended with unfinished work".to_owned(),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let now = read_beat(host);
+        if now != beat {
+            beat = now;
+            moved = Instant::now();
+        } else if moved.elapsed() > STILL {
+            return format!(
+                "its heartbeat has stood still for {} ms (process {})",
+                moved.elapsed().as_millis(),
+                engine.id.pid
+            );
+        }
+    }
+}
+
+fn read_beat(host: &Host) -> Option<Vec<u8>> {
+    std::fs::read(host.config.home.engine_heartbeat()).ok()
+}

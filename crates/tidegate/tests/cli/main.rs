@@ -1,0 +1,8 @@
+//! The binary as its users meet it.
+#![expect(clippy::disallowed_methods, reason = "tests bound their waiting by the clock")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod answers;
+mod files;
+mod lives;
+mod stage;
