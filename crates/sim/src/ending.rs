@@ -65,8 +65,19 @@ impl Sim {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.script.is_over()
-            && self.owner().is_some_and(|owner| owner.stopped_until == 0 && !owner.is_open())
+            && self
+                .owner()
+                .is_some_and(|owner| owner.stopped_until <= self.world.now && !owner.is_open())
             && self.net.is_quiet()
+    }
+
+    /// How many rollouts have started as far as users know.
+    #[must_use]
+    pub fn started_rollouts(&self) -> u64 {
+        let prefix = format!("{}-", shop::ENVIRONMENT);
+        let is_start =
+            |(stream, event): &&(String, String)| event == "started" && stream.starts_with(&prefix);
+        self.script.seen.keys().filter(is_start).count() as u64
     }
 
     /// Lets time pass until everything rests; whether it did within so many milliseconds.

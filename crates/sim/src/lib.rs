@@ -14,6 +14,7 @@ pub mod fact;
 pub mod process;
 pub mod sabotage;
 pub mod script;
+pub mod seeds;
 pub mod shop;
 pub mod sim;
 pub mod world;

@@ -28,7 +28,8 @@ const PAUSE_MAX_MS: u64 = 2_000;
 /// How long a newer effect waits for the first attempt of an older one.
 const ELDER_MAX_MS: u64 = 500;
 const TICK_MS: u64 = 500;
-const AWAKE_MAX_MS: u64 = 2_000;
+/// A tick counts at most so much as observed.
+pub(crate) const AWAKE_MAX_MS: u64 = 2_000;
 const CLAIM_EVERY_MS: u64 = 500;
 const CONTACT_EVERY_MS: u64 = 1_000;
 const SILENT_AFTER_MS: u64 = 2_000;
@@ -89,6 +90,8 @@ pub struct Process {
     pub switch: Link,
     /// It does nothing until then (SIGSTOP).
     pub stopped_until: u64,
+    /// Since when it does nothing.
+    pub stopped_at: u64,
     /// What it has been told and not worked on.
     pub inbox: Vec<Input>,
     /// Streams that want samples.
@@ -101,6 +104,8 @@ pub struct Process {
     next_due: Option<Timestamp>,
     last_tick: Option<u64>,
     last_wall: u64,
+    /// The engine's clock: the wall clock is read once, then only monotonic time counts.
+    clock: (u64, u64),
     last_contact: Option<u64>,
     last_silence: u64,
     sabotage: Sabotage,
@@ -115,7 +120,7 @@ impl Process {
         number: u64,
         disk: Disk,
         at_least: u64,
-        now: u64,
+        (now, wall): (u64, u64),
         sabotage: Sabotage,
     ) -> Result<(Self, Outputs), Fatal> {
         let last_wall = tidegate_journal::Reader::last_at(&disk)?.0;
@@ -129,6 +134,7 @@ impl Process {
             host: Link { heard: now, ..Link::default() },
             switch: Link { heard: now, ..Link::default() },
             stopped_until: 0,
+            stopped_at: 0,
             inbox: Vec::new(),
             watchers: BTreeSet::new(),
             cursor: (0, 0),
@@ -138,6 +144,7 @@ impl Process {
             next_due: None,
             last_tick: None,
             last_wall,
+            clock: (wall.max(last_wall), now),
             last_contact: None,
             last_silence: now,
             sabotage,
@@ -149,13 +156,18 @@ impl Process {
         Ok((process, outputs))
     }
 
+    fn engine_time(&self, now: u64) -> u64 {
+        self.clock.0 + (now - self.clock.1)
+    }
+
     /// Works on what it has been told. Outputs are durable.
     ///
     /// # Errors
     /// The process has to end.
-    pub fn step(&mut self, now: u64, wall: u64) -> Result<Outputs, Fatal> {
+    pub fn step(&mut self, now: u64) -> Result<Outputs, Fatal> {
         let inputs = std::mem::take(&mut self.inbox);
-        let mut outputs = self.engine.step(Timestamp(wall), inputs)?;
+        let time = Timestamp(self.engine_time(now));
+        let mut outputs = self.engine.step(time, inputs)?;
         self.take(&mut outputs, now);
         Ok(outputs)
     }
@@ -216,7 +228,7 @@ impl Process {
     pub fn tick(&mut self, now: u64, wall: u64) {
         let regular =
             !self.watchers.is_empty() && self.last_tick.is_none_or(|last| now >= last + TICK_MS);
-        let due = self.next_due.is_some_and(|due| due.0 <= wall);
+        let due = self.next_due.is_some_and(|due| due.0 <= self.engine_time(now));
         if !regular && !due {
             return;
         }
@@ -273,6 +285,12 @@ impl Process {
         let mut late = Vec::new();
         for (id, task) in &mut self.tasks {
             if task.open_until.is_some_and(|until| now >= until) {
+                if self.sabotage.unknown_is_failed
+                    && task.sending.effect.class == EffectClass::OneShot
+                {
+                    late.push(*id);
+                    continue;
+                }
                 task.open_until = None;
                 task.next = now + task.pause;
                 task.pause = (task.pause * 2).min(PAUSE_MAX_MS);

@@ -104,7 +104,7 @@ impl Script {
     /// What is asked now of this process: (token, stream, input).
     pub fn due(&mut self, now: u64, process: u64) -> Vec<(u64, StreamId, Value)> {
         let mut asks = Vec::new();
-        for wish in &mut self.wishes {
+        for wish in self.wishes.iter_mut().filter(|wish| !wish.done) {
             let due = match &wish.when {
                 When::At(at) => now >= *at,
                 When::Seen(stream, event, times) => {
@@ -113,7 +113,7 @@ impl Script {
                 }
             };
             let asked_here = wish.asked.is_some_and(|(_, asked)| asked == process);
-            if wish.done || !due || asked_here {
+            if !due || asked_here {
                 continue;
             }
             self.tokens += 1;

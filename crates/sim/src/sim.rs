@@ -11,7 +11,7 @@ use crate::check::Checks;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::fact::Fact;
-use crate::process::{End, Process};
+use crate::process::{AWAKE_MAX_MS, End, Process};
 use crate::sabotage::Sabotage;
 use crate::script::Script;
 use crate::shop::TARGET;
@@ -156,8 +156,13 @@ impl Sim {
                 self.drive(index);
             }
         }
-        let driving = self.owner().is_some_and(|p| {
-            p.stopped_until <= self.world.now && p.host.claimed && p.switch.claimed
+        let now = self.world.now;
+        // Whoever was told to make room drives on until its successor has taken the journal over.
+        let epoch = self.disk.epoch().unwrap_or_default().0;
+        let driving = self.processes.last().filter(|p| p.epoch == epoch).is_some_and(|p| {
+            // A process that stood still counts a little of it when it wakes.
+            let awake = p.stopped_until <= now || now < p.stopped_at + AWAKE_MAX_MS;
+            awake && p.host.claimed && p.switch.claimed
         });
         self.checks.tell(&Fact::Slot { driving }, &self.world);
     }
@@ -176,10 +181,18 @@ impl Sim {
             return;
         }
         if let Some(owner) = self.processes.last_mut() {
+            owner.stopped_at = self.world.now;
             owner.stopped_until = self.world.now + for_ms;
         }
         if succeed {
             self.restart_at = Some(self.world.now + RESTART_MS);
+        }
+    }
+
+    /// A dead owner is not followed by another one for so long.
+    pub fn stay_down(&mut self, for_ms: u64) {
+        if self.restart_at.is_some() {
+            self.restart_at = Some(self.world.now + for_ms);
         }
     }
 
@@ -192,14 +205,19 @@ impl Sim {
         let sabotage = self.world.sabotage;
         let now = self.world.now;
         let disk = self.disk.clone();
-        match Process::start(self.started, disk, self.at_least, now, sabotage) {
+        let clocks = (now, self.world.wall());
+        match Process::start(self.started, disk, self.at_least, clocks, sabotage) {
             Ok((mut process, outputs)) => {
                 self.restart_at = None;
                 self.checks.tell(&Fact::Recovered(&self.disk), &self.world);
                 for stream in process.watchers.clone() {
-                    if let Some(records) = self.segments.get(&stream) {
-                        process.samples(stream, records.clone(), records.len());
+                    let Some(records) = self.segments.get(&stream) else { continue };
+                    let (mut records, length) = (records.clone(), records.len());
+                    if sabotage.old_samples {
+                        let second = self.world.wall() / 1000;
+                        records.iter_mut().for_each(|record| record.second = second);
                     }
+                    process.samples(stream, records, length);
                 }
                 self.processes.push(process);
                 self.catch_up();
@@ -257,7 +275,7 @@ impl Sim {
         let number = process.number;
         let is_owner = self.restart_at.is_none() && index + 1 == self.processes.len();
         for request in requests {
-            self.net.send(now, Dest::Target(request), self.weather, &mut self.dice);
+            self.net.send(now, &Dest::Target(request), self.weather, &mut self.dice);
         }
         self.read_targets(index);
         if is_owner {
@@ -304,7 +322,7 @@ impl Sim {
             }
         }
         for report in reports {
-            self.net.send(now, report, self.weather, &mut self.dice);
+            self.net.send(now, &report, self.weather, &mut self.dice);
         }
     }
 
@@ -322,34 +340,31 @@ impl Sim {
         process.cursor = (last.switch_epoch, last.seq);
         for stream in process.watchers.clone() {
             let segment = self.segments.entry(stream.clone()).or_default();
-            let (mut kept, mut fresh) = (segment.len(), Vec::new());
             let last = segment.last().map_or((0, 0), |r| (r.switch_epoch, r.seq));
-            for record in &new {
-                if (record.switch_epoch, record.seq) > last {
-                    let mut record = record.clone();
-                    if self.world.sabotage.old_samples {
-                        // Handed over as if they had been counted just now.
-                        record.second = record.second.max(self.world.wall() / 1000);
-                    }
-                    fresh.push(record);
-                }
-            }
+            let unseen = |r: &&SecondRecord| (r.switch_epoch, r.seq) > last;
+            let fresh: Vec<SecondRecord> = if self.world.sabotage.old_samples && segment.is_empty()
+            {
+                // All that the switch still has.
+                records.clone()
+            } else {
+                new.iter().filter(unseen).cloned().collect()
+            };
             segment.extend(fresh.iter().cloned());
-            kept += fresh.len();
+            let length = segment.len();
             if !fresh.is_empty() {
-                process.samples(stream, fresh, kept);
+                process.samples(stream, fresh, length);
             }
         }
     }
 
     fn step(&mut self, index: usize) {
-        let (now, wall) = (self.world.now, self.world.wall());
+        let now = self.world.now;
         let base = self.forks.is_some().then(|| {
             self.disk.record();
             self.fork(None)
         });
         let Some(process) = self.processes.get_mut(index) else { return };
-        match process.step(now, wall) {
+        match process.step(now) {
             Ok(outputs) => {
                 self.publish(outputs);
                 if let Some(base) = base {
@@ -417,7 +432,7 @@ impl Sim {
                     sim.net.put(now + STRAY_MS, stray);
                 });
             }
-            self.net.send(now, Dest::Target(request), self.weather, &mut self.dice);
+            self.net.send(now, &Dest::Target(request), self.weather, &mut self.dice);
         }
     }
 
@@ -481,7 +496,7 @@ impl Sim {
             self.stop(Point::AppliedNotAnswered, effect, |_| {});
         }
         let dest = Dest::Process(process, effect, attempt, reply);
-        self.net.send(now + lasts, dest, self.weather, &mut self.dice);
+        self.net.send(now + lasts, &dest, self.weather, &mut self.dice);
     }
 
     fn carry_out(&mut self, request: Request) -> Option<Reply> {

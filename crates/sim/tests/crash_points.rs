@@ -1,4 +1,5 @@
 //! Every stop point of every scenario.
+#![expect(clippy::print_stdout, reason = "what was tried is worth reading when it fails")]
 
 use tidegate_sim::crash_points::{Report, run_all};
 

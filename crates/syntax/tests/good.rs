@@ -108,7 +108,7 @@ fn checks_are_what_their_file_says() {
         count: 1,
         failure_limit: 0,
         consecutive_error_limit: 4,
-        no_data: NoDataPolicy::Hold,
+        no_data: NoDataPolicy::Continue,
         source_down: NoDataPolicy::Hold,
     };
     assert_eq!(spec.checks[0], too_many);
@@ -137,6 +137,7 @@ fn checks_are_what_their_file_says() {
         interval_ms: 5_000,
         count: 3,
         failure_limit: 1,
+        no_data: NoDataPolicy::Hold,
         ..too_many
     };
     assert_eq!(spec.checks[2], smoke);

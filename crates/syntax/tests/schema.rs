@@ -193,3 +193,19 @@ fn every_key_of_the_schema_says_what_it_means() {
         }
     }
 }
+
+#[test]
+fn the_published_schema_is_the_one_of_the_code() {
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tidegate.schema.json");
+    let ours = format!("{}\n", serde_json::to_string_pretty(&schema()).expect("JSON"));
+    if std::env::var_os("SNAPSHOTS").is_some_and(|how| how == "overwrite") {
+        std::fs::write(&path, &ours).expect("the published schema is written");
+    }
+    let published = std::fs::read_to_string(&path).expect("the published schema");
+    assert!(
+        published == ours,
+        "docs/tidegate.schema.json is not what `tidegate schema` prints; \
+         SNAPSHOTS=overwrite cargo test -p tidegate-syntax --test schema writes it"
+    );
+}

@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Unreachable = 5,
     /// `--timeout` passed, it goes on.
     Timeout = 6,
+    /// An engine's own: it cannot read its journal, and the next one could not either.
+    Journal = tidegate_wire::home::EXIT_JOURNAL as isize,
     /// A defect of Tidegate.
     Defect = 70,
     /// Detached, it goes on.

@@ -88,10 +88,11 @@ fn folder_of(path: &Path) -> std::io::Result<PathBuf> {
 
 /// All mistakes of a file as one failure.
 fn mistakes(diagnostics: &[Diagnostic]) -> Failure {
+    let code = diagnostics.first().map(|first| first.code.to_string()).unwrap_or_default();
     Failure {
         exit: Exit::Input,
         errors: vec![Report {
-            body: ErrorBody::new("TG-0000", "the project file has mistakes", ""),
+            body: ErrorBody::new(&code, "the project file has mistakes", ""),
             rendered: Some(render(diagnostics)),
             document: Some(error_document(diagnostics)),
         }],

@@ -12,13 +12,14 @@
 //!
 //! Refusals: 400 (exit code 2), 409 (3), 404 (2), 503 (5), with an `ErrorDoc`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_core::spec::ProjectSpec;
 use tidegate_core::{Digest, Reason};
 
 /// `kind: Status`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// [`crate::API_VERSION`].
@@ -36,7 +37,7 @@ pub struct Status {
 }
 
 /// The engine of a home.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EngineStatus {
     /// `running` or `stopped`.
@@ -50,7 +51,7 @@ pub struct EngineStatus {
 }
 
 /// One lane: an environment (and service).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Environment {
     /// The environment's name.
@@ -66,17 +67,18 @@ pub struct Environment {
 }
 
 /// A version by name and digest.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionRef {
     /// Its name.
     pub version: String,
     /// Its digest.
+    #[schemars(with = "String")]
     pub digest: Digest,
 }
 
 /// A rollout's document. `core::rollout`'s view writes exactly this form.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rollout {
     /// Its identity.
@@ -88,6 +90,7 @@ pub struct Rollout {
     /// What goes out.
     pub version: String,
     /// Its digest.
+    #[schemars(with = "String")]
     pub digest: Digest,
     /// What ran before.
     pub previous: Option<VersionRef>,
@@ -112,13 +115,15 @@ pub struct Rollout {
     /// promoted, rolledBack, held, superseded, refused; `promoted` also while baking.
     pub outcome: Option<String>,
     /// Why it ended like this.
+    #[schemars(with = "Option<ReasonDoc>")]
     pub reason: Option<Reason>,
     /// Digest of the plan that it follows.
+    #[schemars(with = "Option<String>")]
     pub plan: Option<Digest>,
 }
 
 /// Where in the plan.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepRef {
     /// From 1.
@@ -130,7 +135,7 @@ pub struct StepRef {
 }
 
 /// Percent of the requests that the new version gets.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Weight {
     /// What the plan wants now.
@@ -142,7 +147,7 @@ pub struct Weight {
 }
 
 /// What a rollout waits for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Waiting {
     /// A stable word.
@@ -158,7 +163,7 @@ pub struct Waiting {
 }
 
 /// Requests and errors of both versions.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Counts {
     /// The old version.
@@ -168,7 +173,7 @@ pub struct Counts {
 }
 
 /// Requests and errors.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Count {
     /// n
@@ -178,7 +183,7 @@ pub struct Count {
 }
 
 /// `kind: Event`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// [`crate::API_VERSION`].
@@ -196,11 +201,12 @@ pub struct Event {
     /// The event's own fields.
     pub data: Value,
     /// Why.
+    #[schemars(with = "Option<ReasonDoc>")]
     pub reason: Option<Reason>,
 }
 
 /// Make a release and drive it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseRequest {
     /// The version's name.
@@ -210,10 +216,12 @@ pub struct ReleaseRequest {
     /// Absolute path of its artifact.
     pub path: String,
     /// Digest of its artifact, computed by the client and checked by the host.
+    #[schemars(with = "String")]
     pub digest: Digest,
     /// Environments in order, the last one is the goal.
     pub environments: Vec<String>,
     /// The project as resolved by the client.
+    #[schemars(with = "Value")]
     pub project: ProjectSpec,
     /// Who asks, as the operating system knows it.
     pub principal: String,
@@ -222,7 +230,7 @@ pub struct ReleaseRequest {
 }
 
 /// The release is durable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseAccepted {
     /// `VERSION` of the service: the release stream's id.
@@ -236,7 +244,7 @@ pub struct ReleaseAccepted {
 }
 
 /// A verb on a rollout or a lane.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VerbRequest {
     /// Only if the rollout is at this revision.
@@ -254,7 +262,7 @@ pub struct VerbRequest {
 }
 
 /// The verb is durable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerbAccepted {
     /// The rollout that it acts on.
@@ -265,4 +273,16 @@ pub struct VerbAccepted {
     pub seq: u64,
     /// Nothing changed, and why.
     pub no_op: Option<String>,
+}
+
+/// The form of a [`Reason`], for the published description of the API.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Reason")]
+#[expect(dead_code, reason = "describes a type of another crate")]
+struct ReasonDoc {
+    /// A stable word in camelCase.
+    code: String,
+    /// One sentence.
+    text: String,
 }

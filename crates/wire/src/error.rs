@@ -1,16 +1,17 @@
 //! Errors as documents: `{"error":{code,message,on,cause[],fix[],docs}}`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The outer object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorDoc {
     /// The error.
     pub error: ErrorBody,
 }
 
 /// What failed, on what, why, and what to do next.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ErrorBody {
     /// `TG-0042`, or a camelCase word from a machine's refusal.

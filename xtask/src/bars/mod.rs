@@ -5,9 +5,11 @@
 //! lies within it and it has at least one such figure; whatever stops it makes it fail.
 
 mod bad_input;
+mod crash_points;
 mod figures;
 mod first_run;
 mod kill_anywhere;
+mod measured;
 mod rounds;
 mod seed;
 mod stale_owner;
@@ -56,6 +58,11 @@ pub const BARS: &[Bar] = &[
         name: "stale-owner",
         about: "a stopped engine is followed at once and its late commands are refused",
         run: stale_owner::run,
+    },
+    Bar {
+        name: "crash-points",
+        about: "stopped at every point of every scenario in the simulator: the twin's end",
+        run: crash_points::run,
     },
     Bar {
         name: "status-fast",

@@ -112,31 +112,65 @@ fn codes(text: &str) -> BTreeSet<String> {
     codes
 }
 
+/// How a table of numbered codes is known: it is where the numbers become codes.
+const CODE_FORMAT: &str = "\"TG-{:04}\"";
+
+/// Rows `Name = 42, "title";` of a table of numbered codes: the code with its name.
+fn numbered(text: &str) -> Vec<(String, String)> {
+    if !text.contains(CODE_FORMAT) {
+        return Vec::new();
+    }
+    let rows = text.lines().filter_map(|line| {
+        let (name, rest) = line.trim().split_once(" = ")?;
+        let (number, title) = rest.split_once(", ")?;
+        let is_name = !name.is_empty() && name.chars().all(char::is_alphanumeric);
+        let is_row = is_name && title.starts_with('"') && title.ends_with("\";");
+        let number: u16 = number.parse().ok()?;
+        is_row.then(|| (format!("TG-{number:04}"), name.to_owned()))
+    });
+    rows.collect()
+}
+
+/// Product code of all crates: the file and its text up to its tests.
+fn product(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
+    let files = tree.ending(".rs").filter(|(file, _)| {
+        file.starts_with("crates/") && !file.contains("/tests/") && !file.ends_with("/tests.rs")
+    });
+    files.map(|(file, text)| (file, text.split("\n#[cfg(test)]").next().unwrap_or(text)))
+}
+
+/// Every code that the product says, with the file that declares it; and findings about rows of
+/// tables that nothing says.
+fn codes_said(tree: &Tree) -> (BTreeMap<String, String>, Vec<Finding>) {
+    let (mut said, mut findings) = (BTreeMap::new(), Vec::new());
+    for (file, text) in product(tree) {
+        for code in codes(text) {
+            said.entry(code).or_insert_with(|| file.to_owned());
+        }
+        for (code, name) in numbered(text) {
+            let path = format!("Code::{name}");
+            let mut others = product(tree).filter(|(other, _)| *other != file);
+            if !others.any(|(_, text)| text.lines().any(|line| has_word(line, &path))) {
+                let what = format!("{code} is declared as {path}, which nothing says");
+                findings.push(Finding::new(file, 0, what));
+            }
+            said.entry(code).or_insert_with(|| file.to_owned());
+        }
+    }
+    (said, findings)
+}
+
 pub(super) fn error_pages(tree: &Tree) -> Vec<Finding> {
-    let mut findings = Vec::new();
     let pages: BTreeSet<&str> = tree
         .ending(".md")
         .filter_map(|(file, _)| file.strip_prefix(ERROR_PAGES)?.strip_suffix(".md"))
         .filter(|name| name.starts_with("TG-"))
         .collect();
-    if pages.is_empty() {
-        return findings;
+    let (said, mut findings) = codes_said(tree);
+    for (code, file) in said.iter().filter(|(code, _)| !pages.contains(code.as_str())) {
+        findings.push(Finding::new(file, 0, format!("{code} has no page {ERROR_PAGES}{code}.md")));
     }
-    let mut used = BTreeSet::new();
-    for (file, text) in tree.ending(".rs") {
-        if !file.starts_with("crates/") || file.contains("/tests/") || file.ends_with("/tests.rs") {
-            continue;
-        }
-        let product = text.split("\n#[cfg(test)]").next().unwrap_or(text);
-        for code in codes(product) {
-            if !pages.contains(code.as_str()) {
-                let what = format!("{code} has no page {ERROR_PAGES}{code}.md");
-                findings.push(Finding::new(file, 0, what));
-            }
-            used.insert(code);
-        }
-    }
-    for page in pages.iter().filter(|page| !used.contains(**page)) {
+    for page in pages.iter().filter(|page| !said.contains_key(**page)) {
         let file = format!("{ERROR_PAGES}{page}.md");
         findings.push(Finding::new(&file, 0, "explains a code that nothing says"));
     }
@@ -226,6 +260,28 @@ mod tests {
         ];
         let found = ["crates/a/src/lib.rs:0", "docs/errors/TG-0003.md:0"];
         assert_eq!(places(&error_pages(&tree(&files))), found);
+    }
+
+    #[test]
+    fn codes_of_a_table_need_their_page_and_somebody_who_says_them() {
+        let table = "codes! {\n    /// Said.\n    Said = 1, \"said\";\n    Mute = 2, \"mute\";\n    \
+                     Bare = 30, \"bare\";\n}\nwrite!(f, \"TG-{:04}\", self.number())\n";
+        let uses = "report(Code::Said); report(Code::Bare);\n#[cfg(test)]\nreport(Code::Mute)";
+        let files = [
+            ("crates/a/src/code.rs", table),
+            ("crates/a/src/lib.rs", uses),
+            ("docs/errors/TG-0001.md", ""),
+            ("docs/errors/TG-0002.md", ""),
+            ("docs/errors/TG-0031.md", ""),
+        ];
+        let found = error_pages(&tree(&files));
+        let texts: Vec<&str> = found.iter().map(|finding| finding.text.as_str()).collect();
+        let expected = [
+            "TG-0002 is declared as Code::Mute, which nothing says",
+            "TG-0030 has no page docs/errors/TG-0030.md",
+            "explains a code that nothing says",
+        ];
+        assert_eq!(texts, expected);
     }
 
     #[test]

@@ -49,12 +49,13 @@ pub(super) fn decide(id: &StreamId, state: &State, event: &Event, at: Timestamp)
         Event::Promoted => {
             commands.push(to_lane(id, state, &lane::Input::Promoted { rollout: id.id.clone() }));
         }
-        Event::Aborting { .. } => forget_forward(state, &mut commands),
+        Event::Aborting { .. } => forget_all(state, &mut commands),
         Event::DocumentRefused { what, seq, .. } => {
             let key = format!("again:{what}:{seq}");
             commands.push(Command::SetTimer { key, due: at.plus(REFUSED_RETRY_MS) });
         }
         Event::Ended { outcome } => {
+            forget_all(state, &mut commands);
             commands.push(tell_lane_of_end(id, state, *outcome));
         }
         Event::Staged
@@ -82,8 +83,10 @@ pub(super) fn decide(id: &StreamId, state: &State, event: &Event, at: Timestamp)
     commands
 }
 
-/// From an abort on nothing is sent any more that would bring the new version forward.
-fn forget_forward(state: &State, commands: &mut Vec<Command>) {
+/// From an abort on nothing is sent any more that would bring the new version forward; and after
+/// the end nothing at all: under a new epoch an old document would pass before the newer ones of
+/// the next rollout.
+fn forget_all(state: &State, commands: &mut Vec<Command>) {
     let keys = [
         docs::stage_key(state),
         docs::document_key("capacity", state.capacity_seq, state.capacity_again),
@@ -91,6 +94,14 @@ fn forget_forward(state: &State, commands: &mut Vec<Command>) {
         docs::run_key(state.step),
     ];
     commands.extend(keys.map(|key| Command::Forget { key }));
+    for (name, check) in &state.checks {
+        let (gate, check_name) = match name.split_once(':') {
+            Some((place, check_name)) => (place == "gate", check_name),
+            None => continue,
+        };
+        let key = docs::check_effect_key(check_name, check.asked, gate);
+        commands.push(Command::Forget { key });
+    }
 }
 
 /// A document that is followed by a newer one need not arrive any more.

@@ -94,8 +94,9 @@ fn fallback(id: &StreamId, state: &State) -> Fallback {
         | Stage::ReturningTraffic
         | Stage::Draining => lost.canary,
     };
-    // Going back is only possible while the old version is in the document.
-    let restore = wanted == LostAction::Rollback && state.previous > 0;
+    // Going back is only possible while the old version is in the document, and only needed while
+    // the new one is: an engine that idles after a rollout is silent, and nothing is wrong then.
+    let restore = wanted == LostAction::Rollback && state.previous > 0 && state.canary > 0;
     let action = match (restore, traffic(state, 0)) {
         (true, Some(traffic)) => {
             FallbackAction::Restore { rollout: id.id.clone(), seq: state.fallback_seq(), traffic }
@@ -231,6 +232,13 @@ pub fn run_effect(
     })
 }
 
+/// Key of one measurement.
+#[must_use]
+pub fn check_effect_key(check: &str, number: u32, gate: bool) -> String {
+    let place = if gate { "gate" } else { "watch" };
+    format!("check-{place}-{number}-{check}")
+}
+
 /// One measurement of a check; none for checks that are not measured by effects.
 #[must_use]
 pub fn check_effect(state: &State, name: &str, number: u32, gate: bool) -> Option<Effect> {
@@ -265,9 +273,8 @@ pub fn check_effect(state: &State, name: &str, number: u32, gate: bool) -> Optio
         ),
         CheckKind::Counts(_) => return None,
     };
-    let place = if gate { "gate" } else { "watch" };
     Some(Effect {
-        key: format!("check-{place}-{number}-{name}"),
+        key: check_effect_key(name, number, gate),
         target: driver.to_owned(),
         action: "check".to_owned(),
         class: EffectClass::Read,

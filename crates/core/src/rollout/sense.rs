@@ -107,9 +107,13 @@ impl Volatile {
             .is_some_and(|fence| fence.seq >= state.capacity_seq)
     }
 
-    /// The switch's report, if it is about the last traffic document or a newer one.
+    /// The switch's report, if it is about the last traffic document or a newer one. The fallback's
+    /// sequence is above all others of its epoch, but a document of a later epoch follows it: what
+    /// the host has put in force is not what was asked for last.
     fn current_traffic(&self, state: &State) -> Option<&LaneTraffic> {
-        self.traffic.as_ref().filter(|t| t.fence.is_some_and(|f| f.seq >= state.traffic_seq))
+        let seq = self.traffic.as_ref()?.fence?.seq;
+        let current = seq >= state.traffic_seq && seq != state.fallback_seq();
+        self.traffic.as_ref().filter(|_| current)
     }
 
     /// Basis points of the new version in force, if they are known since the last document. The
@@ -137,12 +141,14 @@ impl Volatile {
         Some(report.versions.iter().filter(is_other).map(|v| v.in_flight).sum())
     }
 
-    /// Time counts as observed and healthy: the host answers, is as it was asked to be, and the
-    /// new version serves.
+    /// Time counts as observed and healthy: nobody has paused, host and switch answer and are as
+    /// they were asked to be, and the new version serves.
     fn is_healthy(&self, state: &State) -> bool {
-        self.silent.is_none()
+        state.paused_by.is_none()
+            && self.silent.is_none()
             && self.capacity_is_current(state)
-            && self.canary(state).is_some_and(|v| v.ready > 0 || state.canary == 0)
+            && self.current_traffic(state).is_some()
+            && (state.canary == 0 || self.canary(state).is_some_and(|v| v.ready > 0))
     }
 
     /// Milliseconds of a tick that count in this stage.
@@ -150,9 +156,7 @@ impl Volatile {
         let healthy = self.is_healthy(state);
         let was_healthy = std::mem::replace(&mut self.healthy, healthy);
         let counts = match state.stage {
-            Stage::Pausing | Stage::Baking => {
-                state.paused_by.is_none() && was_healthy && self.healthy
-            }
+            Stage::Pausing | Stage::Baking => was_healthy && self.healthy,
             Stage::New
             | Stage::Staging
             | Stage::Scaling
@@ -196,8 +200,13 @@ pub(super) fn sense(
             return reaction;
         }
         Sensed::Capacity(report) => {
+            let restarts = volatile.canary(state).map(|v| v.restarts);
             volatile.silent = None;
             volatile.capacity = Some((*report).clone());
+            if volatile.canary(state).map(|v| v.restarts) != restarts {
+                // It was away for a moment that nobody has seen.
+                volatile.healthy = false;
+            }
         }
         Sensed::Traffic(report) => {
             volatile.silent = None;
@@ -242,8 +251,12 @@ fn feed(state: &State, volatile: &mut Volatile, records: &[SecondRecord]) {
         }
         let count = Count { requests: u64::from(record.n), errors: u64::from(record.errors()) };
         if record.version != release.version || record.digest != release.digest {
-            volatile.stable.requests += count.requests;
-            volatile.stable.errors += count.errors;
+            // The last seconds of a version that went before are neither's.
+            let old = start.previous.as_ref().map(|p| &p.release);
+            if old.is_some_and(|o| o.version == record.version && o.digest == record.digest) {
+                volatile.stable.requests += count.requests;
+                volatile.stable.errors += count.errors;
+            }
             continue;
         }
         volatile.canary.requests += count.requests;

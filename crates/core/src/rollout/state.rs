@@ -341,7 +341,10 @@ impl State {
                 self.outcome = Some(Outcome::Promoted);
                 self.enter(Stage::Baking, at);
             }
-            Event::Baked { .. } => self.enter(Stage::Cooling, at),
+            Event::Baked { .. } => {
+                self.paused_by = None;
+                self.enter(Stage::Cooling, at);
+            }
             Event::Paused { principal } => self.paused_by = Some(principal.clone()),
             Event::Resumed { .. } => self.paused_by = None,
             Event::Superseded { by } => self.superseded_by = Some(by.clone()),
@@ -499,6 +502,7 @@ impl State {
             Event::Ended { outcome } => {
                 self.outcome = Some(*outcome);
                 self.held = None;
+                self.paused_by = None;
                 self.ended_at = Some(at);
                 self.enter(Stage::Ended, at);
             }

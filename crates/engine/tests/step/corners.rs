@@ -47,6 +47,35 @@ fn an_undo_stops_the_version_only_when_its_last_request_is_answered() {
 }
 
 #[test]
+fn a_pause_before_the_first_weight_ends_without_an_instance() {
+    let mut world = with_v1();
+    let spec = project(vec![pause(5), weight(10)]);
+    world.ask("release", &stream_id("web", "v2"), creation("v2", spec)).expect("accepted");
+    world.until(R2, "ended", ended);
+    assert_eq!(world.rollout(R2)["outcome"], "promoted");
+}
+
+#[test]
+fn a_rollout_that_was_paused_while_it_baked_and_was_superseded_cannot_be_resumed() {
+    let mut world = with_v1();
+    release(&mut world, "v2");
+    world.until(R2, "baking", |doc| doc["phase"] == "Baking");
+    world.ask("rollout", R2, by_ada("pause")).expect("accepted");
+    release(&mut world, "v3");
+    world.until(R2, "ended", ended);
+    assert_eq!(world.ask("rollout", R2, by_ada("resume")).expect_err("over").code, "notPaused");
+}
+
+#[test]
+fn nothing_of_a_rollout_is_pending_when_it_has_ended() {
+    let mut world = with_v1();
+    world.unanswered = true;
+    release(&mut world, "v2");
+    world.until(R2, "ended", ended);
+    assert_eq!(world.engine().sizes().1, 0, "its last document was seen, that is enough");
+}
+
+#[test]
 fn an_undo_that_is_asked_twice_is_done_once() {
     let mut world = with_v1();
     release(&mut world, "v2");

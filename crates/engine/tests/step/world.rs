@@ -46,6 +46,8 @@ pub(crate) struct World {
     token: u64,
     /// Actions that the world does not take at present.
     pub(crate) stuck: Vec<&'static str>,
+    /// Documents come into force, and their answers get lost.
+    pub(crate) unanswered: bool,
     /// Documents as they were taken: (action, sequence, document).
     pub(crate) taken: Vec<(String, u64, Value)>,
 }
@@ -72,6 +74,7 @@ impl World {
             queue: Vec::new(),
             token: 0,
             stuck: Vec::new(),
+            unanswered: false,
             taken: Vec::new(),
         };
         world.start(journal);
@@ -150,7 +153,10 @@ impl World {
             let Some(ready) = ready else { return };
             let sending = self.queue.remove(ready);
             let outcome = self.carry_out(&sending);
-            self.step(vec![Input::Answer { id: sending.id, outcome }]);
+            let is_document = ["capacity", "traffic"].contains(&sending.effect.action.as_str());
+            if !(self.unanswered && is_document) {
+                self.step(vec![Input::Answer { id: sending.id, outcome }]);
+            }
             self.report();
         }
         panic!("it does not settle");

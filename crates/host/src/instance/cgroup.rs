@@ -11,17 +11,23 @@ use tidegate_core::spec::Resources;
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Microseconds over which processor time is shared out.
 const CPU_PERIOD_US: u64 = 100_000;
+/// How often the removal of a group is tried.
+const REMOVE_TRIES: u32 = 40;
+/// Between two tries.
+const REMOVE_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// What this system offers.
 #[derive(Debug, Clone)]
 pub(crate) struct Cgroups {
     kind: Kind,
+    /// One change at a time: our group goes with its last instance and comes with its first.
+    changing: std::sync::Arc<std::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Clone)]
 enum Kind {
-    /// One tree; our group in it.
-    V2(PathBuf),
+    /// One tree: the group from which controllers have to be handed on, and our group in it.
+    V2 { top: PathBuf, base: PathBuf },
     /// A tree for each kind of limit; our group in each.
     V1 { memory: Result<PathBuf, String>, cpu: Result<PathBuf, String> },
     /// Nothing that can be used, and why.
@@ -38,7 +44,8 @@ pub(crate) struct Group {
 }
 
 impl Cgroups {
-    /// Looks at the system and makes `tidegate/HASH` with a hash of the home's path.
+    /// Looks at the system. Groups are made in `tidegate/HASH`, with a hash of the home's path, when
+    /// the first limit is asked for.
     pub(crate) fn detect(home: &Path) -> Self {
         let mut hasher = DefaultHasher::new();
         home.hash(&mut hasher);
@@ -46,25 +53,26 @@ impl Cgroups {
         let mount = Path::new(MOUNT);
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let kind = if mount.join("cgroup.controllers").exists() {
-            match v2_base(mount, &own, &below) {
-                Ok(base) => Kind::V2(base),
-                Err(e) => Kind::None(e),
-            }
+            let top = start(mount, &own_path(&own, ""));
+            Kind::V2 { base: top.join(&below), top }
         } else if mount.join("memory").is_dir() || mount.join("cpu").is_dir() {
             let base = |controller: &str| v1_base(mount, controller, &own, &below);
             Kind::V1 { memory: base("memory"), cpu: base("cpu") }
         } else {
             Kind::None(format!("{MOUNT} has no cgroups"))
         };
-        Self { kind }
+        Self { kind, changing: std::sync::Arc::default() }
     }
 
     /// A fresh group for an instance with limits; nothing for one without.
     pub(crate) fn create(&self, name: &str, limits: &Resources) -> Group {
+        let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut group = Group::default();
         if let Some(bytes) = limits.memory_bytes {
             let made = match &self.kind {
-                Kind::V2(base) => v2_memory(&base.join(name), bytes),
+                Kind::V2 { top, base } => {
+                    hand_on(top, base).and_then(|()| v2_memory(&base.join(name), bytes))
+                }
                 Kind::V1 { memory: Ok(base), .. } => v1_memory(&base.join(name), bytes),
                 Kind::V1 { memory: Err(why), .. } | Kind::None(why) => Err(why.clone()),
             };
@@ -73,7 +81,9 @@ impl Cgroups {
         if let Some(millis) = limits.cpu_millis {
             let quota = u64::from(millis).saturating_mul(CPU_PERIOD_US) / 1000;
             let made = match &self.kind {
-                Kind::V2(base) => v2_cpu(&base.join(name), quota),
+                Kind::V2 { top, base } => {
+                    hand_on(top, base).and_then(|()| v2_cpu(&base.join(name), quota))
+                }
                 Kind::V1 { cpu: Ok(base), .. } => v1_cpu(&base.join(name), quota),
                 Kind::V1 { cpu: Err(why), .. } | Kind::None(why) => Err(why.clone()),
             };
@@ -85,7 +95,7 @@ impl Cgroups {
     /// How often the kernel has killed in this group for want of memory.
     pub(crate) fn oom_kills(&self, name: &str) -> u64 {
         let file = match &self.kind {
-            Kind::V2(base) => base.join(name).join("memory.events"),
+            Kind::V2 { base, .. } => base.join(name).join("memory.events"),
             Kind::V1 { memory: Ok(base), .. } => base.join(name).join("memory.oom_control"),
             Kind::V1 { memory: Err(_), .. } | Kind::None(_) => return 0,
         };
@@ -95,25 +105,37 @@ impl Cgroups {
             .unwrap_or_default()
     }
 
-    /// Ends what is left in an instance's groups and removes them.
+    /// Ends what is left in an instance's groups and removes them. Blocks for a moment where
+    /// something had to be ended.
     pub(crate) fn remove(&self, name: &str) {
-        let folders = match &self.kind {
-            Kind::V2(base) => vec![base.join(name)],
-            Kind::V1 { memory, cpu } => {
-                [memory, cpu].into_iter().flatten().map(|base| base.join(name)).collect()
-            }
+        let _changing = self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let bases: Vec<&PathBuf> = match &self.kind {
+            Kind::V2 { base, .. } => vec![base],
+            Kind::V1 { memory, cpu } => [memory, cpu].into_iter().flatten().collect(),
             Kind::None(_) => Vec::new(),
         };
-        for folder in folders.iter().filter(|f| f.is_dir()) {
-            for pid in std::fs::read_to_string(folder.join("cgroup.procs"))
-                .unwrap_or_default()
-                .lines()
-                .filter_map(|line| rustix::process::Pid::from_raw(line.trim().parse().ok()?))
-            {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        for base in bases {
+            let folder = base.join(name);
+            for _ in 0..REMOVE_TRIES {
+                // Busy while one of its processes is still dying.
+                if !folder.is_dir() || std::fs::remove_dir(&folder).is_ok() {
+                    break;
+                }
+                end_all(&folder);
+                std::thread::sleep(REMOVE_PAUSE);
             }
-            // Fails while one of them is still dying; the next start tries again.
-            let _ = std::fs::remove_dir(folder);
+            // Only the last instance's removal empties it.
+            let _ = std::fs::remove_dir(base);
+        }
+    }
+}
+
+/// Ends every process of a group.
+fn end_all(folder: &Path) {
+    let procs = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    for pid in procs.lines().filter_map(|line| line.trim().parse().ok()) {
+        if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
 }
@@ -165,16 +187,15 @@ fn start(tree: &Path, own: &Path) -> PathBuf {
     if inside.is_dir() { inside } else { tree.to_owned() }
 }
 
-fn v2_base(mount: &Path, own: &str, below: &str) -> Result<PathBuf, String> {
-    let top = start(mount, &own_path(own, ""));
-    let base = top.join(below);
-    make(&base)?;
-    // Each level has to hand the controllers on. The kernel refuses it (EBUSY) for a group that
-    // holds processes itself and is not the root.
-    for folder in [top.as_path(), &top.join("tidegate"), &base] {
+/// Makes our group in version 2. Each level has to hand the controllers on; the kernel refuses it
+/// (EBUSY) for a group that holds processes itself and is not the root.
+fn hand_on(top: &Path, base: &Path) -> Result<(), String> {
+    make(base)?;
+    let between = base.parent().unwrap_or(top);
+    for folder in [top, between, base] {
         set(&folder.join("cgroup.subtree_control"), "+memory +cpu")?;
     }
-    Ok(base)
+    Ok(())
 }
 
 fn v1_base(mount: &Path, controller: &str, own: &str, below: &str) -> Result<PathBuf, String> {
@@ -182,9 +203,7 @@ fn v1_base(mount: &Path, controller: &str, own: &str, below: &str) -> Result<Pat
     if !tree.is_dir() {
         return Err(format!("{} is not there", tree.display()));
     }
-    let base = start(&tree, &own_path(own, controller)).join(below);
-    make(&base)?;
-    Ok(base)
+    Ok(start(&tree, &own_path(own, controller)).join(below))
 }
 
 fn v2_memory(folder: &Path, bytes: u64) -> Result<PathBuf, String> {

@@ -204,10 +204,13 @@ fn down(host: &Host, name: &str) {
 async fn finish(host: &Arc<Host>, name: &str) -> bool {
     let folder = folders(host, name).root;
     let old = host.config.home.host().join("old-logs");
-    host.cgroups.remove(name);
     let cleared = {
-        let name = name.to_owned();
-        tokio::task::spawn_blocking(move || clear(&folder, &old, &name)).await
+        let (host, name) = (Arc::clone(host), name.to_owned());
+        tokio::task::spawn_blocking(move || {
+            host.cgroups.remove(&name);
+            clear(&folder, &old, &name)
+        })
+        .await
     };
     if let Ok(Err(e)) = cleared {
         tracing::warn!("cannot remove the folder of instance {name}: {e}");

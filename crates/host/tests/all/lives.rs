@@ -116,6 +116,11 @@ async fn an_instance_is_ready_only_when_the_switch_knows_it() {
     world.switch.listen(&world.home);
     world.version("v1", "ready", |v| v.ready == 1).await;
     until("no trouble", async || world.report().await.switch.is_none().then_some(())).await;
+    // What the first observation has led to is over when the second one is made.
+    until("observed twice", async || {
+        (world.switch.said.lock().unwrap().observed >= 2).then_some(())
+    })
+    .await;
     // Another switch that has no memory is told everything.
     let told = world.switch.said.lock().unwrap().endpoints.len();
     world.switch.said.lock().unwrap().switch_epoch = 2;
@@ -164,12 +169,12 @@ async fn a_shim_that_was_just_being_started_finds_nothing_to_do_under_a_new_host
     assert!(spec());
     let slot = std::fs::read(folder.join("slot.json")).unwrap();
     let begun = Instant::now();
-    let host = world.spawn_host(std::process::Stdio::inherit());
+    world.begin_host();
     until("its orders are gone", async || (!spec()).then_some(())).await;
     // Before the host's patience with the lock (5 s) is over, and before anything new is begun.
     assert!(begun.elapsed().as_secs() < 4, "{:?}", begun.elapsed());
     assert_eq!(std::fs::read(folder.join("slot.json")).unwrap(), slot, "while the lock is held");
     drop(lock);
-    world.adopt_child(host).await;
+    world.answers().await;
     world.version("v1", "ready", |v| v.ready == 1).await;
 }

@@ -244,7 +244,7 @@ async fn limits_are_in_force_or_it_is_said_that_they_are_not() {
     let world = World::start().await;
     let resources = Resources { memory_bytes: Some(32 << 20), cpu_millis: Some(500) };
     let spec = ServiceSpec { resources, ..without_probes() };
-    one(&world, "exec tail /dev/zero", spec).await;
+    let doc = one(&world, "exec tail /dev/zero", spec).await;
     let seen = world.version("v1", "started", |v| v.running == 1 || v.trouble.is_some()).await;
     let report = world.report().await;
     if report.unenforced.iter().any(|text| text.starts_with("resources.memory")) {
@@ -255,6 +255,25 @@ async fn limits_are_in_force_or_it_is_said_that_they_are_not() {
     let seen = world.version("v1", "killed", |v| v.trouble.is_some()).await;
     let trouble = seen.trouble.unwrap();
     assert!(trouble.ends_with("killed: out of memory (limit 32 MiB)"), "{trouble}");
+    let groups = until("its groups are known", async || {
+        let files = std::fs::read_dir(world.instance()).ok()?.flatten().map(|entry| entry.path());
+        let mut specs = files
+            .filter(|p| p.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"spec.")));
+        let spec: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(specs.next()?).ok()?).ok()?;
+        let groups = spec["cgroups"]
+            .as_array()?
+            .iter()
+            .filter_map(|g| g.as_str().map(std::path::PathBuf::from));
+        Some(groups.collect::<Vec<_>>())
+    })
+    .await;
+    assert!(!groups.is_empty());
+    none(&world, &doc).await;
+    world.lane("gone", |lane| lane.versions.is_empty()).await;
+    for group in groups {
+        assert!(!group.parent().unwrap().exists(), "{} is left behind", group.display());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

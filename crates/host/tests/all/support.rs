@@ -62,11 +62,17 @@ impl World {
     }
 
     pub(crate) async fn start_host(&mut self) {
-        self.host = Some(self.spawn_host(Stdio::inherit()));
+        self.begin_host();
         self.answers().await;
     }
 
-    async fn answers(&self) {
+    /// Starts a host and does not wait for it.
+    pub(crate) fn begin_host(&mut self) {
+        self.host = Some(self.spawn_host(Stdio::inherit()));
+    }
+
+    /// Waits until the host answers.
+    pub(crate) async fn answers(&self) {
         let client = self.client();
         until("the host answers", async || {
             let answer: Result<HostReport, IpcError> =
@@ -74,12 +80,6 @@ impl World {
             answer.ok()
         })
         .await;
-    }
-
-    /// Takes a host that was started by hand, when it answers.
-    pub(crate) async fn adopt_child(&mut self, host: Child) {
-        self.host = Some(host);
-        self.answers().await;
     }
 
     pub(crate) fn spawn_host(&self, errors: Stdio) -> Child {
@@ -219,21 +219,28 @@ impl Drop for World {
             let _ = host.kill();
             let _ = host.wait();
         }
-        for root in ["instances", "runs"] {
-            let Ok(folders) = std::fs::read_dir(self.home.host().join(root)) else { continue };
-            for folder in folders.flatten() {
-                if let Some(pid) = shim_pid(&folder.path()) {
-                    kill(pid);
-                }
+        // Whatever was started for this home, also by a test that failed half-way.
+        let home = self.home.root().to_str().unwrap_or("no home").to_owned();
+        let deadline = Instant::now() + BOUND;
+        loop {
+            let left = processes_of(&home);
+            if left.is_empty() || Instant::now() > deadline {
+                break;
             }
-        }
-        for role in ["engine", "switch"] {
-            let started = std::fs::read_to_string(self.home.root().join(format!("{role}.started")));
-            for pid in started.unwrap_or_default().lines() {
-                kill(pid.parse().unwrap());
-            }
+            left.into_iter().for_each(kill);
+            std::thread::yield_now();
         }
     }
+}
+
+/// The processes of our binary with a home in their arguments, those that have ended excepted.
+pub(crate) fn processes_of(home: &str) -> Vec<i32> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ours = all.filter(|process| {
+        std::fs::read_to_string(process.path().join("cmdline"))
+            .is_ok_and(|line| line.starts_with(ROLE) && line.contains(home))
+    });
+    ours.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Ends a process of ours.
@@ -353,6 +360,8 @@ pub(crate) struct FakeSwitch {
 #[derive(Default)]
 pub(crate) struct Said {
     pub(crate) switch_epoch: u64,
+    /// How often it was asked what it observes.
+    pub(crate) observed: u32,
     pub(crate) endpoints: Vec<Endpoints>,
     pub(crate) tables: Vec<Table>,
     /// Requests under way, at every instance.
@@ -408,7 +417,8 @@ async fn table(State(switch): State<FakeSwitch>, Json(body): Json<Table>) -> imp
 }
 
 async fn observe(State(switch): State<FakeSwitch>) -> Json<SwitchReport> {
-    let said = switch.said.lock().unwrap();
+    let mut said = switch.said.lock().unwrap();
+    said.observed += 1;
     let in_flight = said.in_flight;
     let endpoints = said.endpoints.last().into_iter().flat_map(|last| &last.endpoints);
     let instances = endpoints.map(|endpoint| tidegate_wire::switch::InstanceTraffic {

@@ -13,12 +13,12 @@ impl Check for AtMostOnce {
     }
 
     fn see(&mut self, fact: &Fact<'_>, _world: &World) -> Result<(), String> {
-        match fact {
-            Fact::Executed { effect, times, .. } if *times > 1 => {
-                Err(format!("one-shot {effect} was carried out {times} times"))
-            }
-            _ => Ok(()),
+        if let Fact::Executed { effect, times, .. } = fact
+            && *times > 1
+        {
+            return Err(format!("one-shot {effect} was carried out {times} times"));
         }
+        Ok(())
     }
 
     fn copy(&self) -> Box<dyn Check> {

@@ -14,12 +14,12 @@ impl Check for FenceFirst {
     }
 
     fn see(&mut self, fact: &Fact<'_>, _world: &World) -> Result<(), String> {
-        match fact {
-            Fact::Read { accepted, process } if accepted < process => {
-                Err(format!("epoch {process} used a report of a target that knew {accepted}"))
-            }
-            _ => Ok(()),
+        if let Fact::Read { accepted, process } = fact
+            && accepted < process
+        {
+            return Err(format!("epoch {process} used a report of a target that knew {accepted}"));
         }
+        Ok(())
     }
 
     fn copy(&self) -> Box<dyn Check> {

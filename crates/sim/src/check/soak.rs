@@ -72,7 +72,12 @@ impl Check for Soak {
         }
         if let Fact::Slot { driving: true } = fact {
             for soaking in self.rollouts.values_mut() {
-                if !soaking.paused && world.host.ready(&soaking.version) > 0 {
+                let runs = world.host.ready(&soaking.version) > 0;
+                // A pause before the first weight is one without an instance.
+                let runs = runs || world.host.wanted(&soaking.version) == 0;
+                // What comes and goes while the host cannot be asked is seen by nobody.
+                let runs = runs || world.now < world.host.down_until;
+                if !soaking.paused && runs {
                     soaking.healthy_ms += SLOT_MS;
                 }
             }

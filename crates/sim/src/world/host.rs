@@ -67,6 +67,8 @@ pub struct Host {
     pub revision: u64,
     /// When the world last took an instance of a version away.
     pub disturbed: BTreeMap<String, u64>,
+    /// How often an instance of a version was started anew.
+    pub restarts: BTreeMap<String, u32>,
 }
 
 impl Host {
@@ -202,6 +204,7 @@ impl World {
                 seen.version = version.to_owned();
                 seen.digest = Digest::of(version.as_bytes());
                 seen.running = self.host.running(version);
+                seen.restarts = self.host.restarts.get(version).copied().unwrap_or(0);
                 seen.ready = self.host.ready(version);
                 if self.sabotage.wanted_is_ready {
                     seen.ready = seen.wanted;
@@ -248,6 +251,13 @@ impl World {
         }
     }
 
+    /// The host's process dies and another one takes its place: instances stay, the end of a
+    /// one-shot that ran is not seen.
+    pub fn restart_host(&mut self) {
+        self.host.last_contact = self.now;
+        self.host.revision += 1;
+    }
+
     /// The world takes an instance of a version away.
     pub fn crash_instance(&mut self, version: &str) {
         let found =
@@ -255,6 +265,7 @@ impl World {
         if let Some(index) = found {
             self.host.instances.remove(index);
             self.host.disturbed.insert(version.to_owned(), self.now);
+            *self.host.restarts.entry(version.to_owned()).or_default() += 1;
             self.host.revision += 1;
         }
     }

@@ -104,10 +104,10 @@ pub struct Net {
 
 impl Net {
     /// Sends at `now`; what becomes of it is up to the weather.
-    pub fn send(&mut self, now: u64, dest: Dest, weather: Weather, dice: &mut Dice) {
+    pub fn send(&mut self, now: u64, dest: &Dest, weather: Weather, dice: &mut Dice) {
         let is_request = matches!(dest, Dest::Target(_));
         let is_report = matches!(dest, Dest::Capacity(..) | Dest::Traffic(..));
-        let lost = match &dest {
+        let lost = match dest {
             Dest::Target(_) => weather.lost,
             Dest::Process(..) => weather.unanswered,
             Dest::Capacity(..) | Dest::Traffic(..) => 0,

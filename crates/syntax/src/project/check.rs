@@ -116,7 +116,9 @@ pub(crate) static CHECK: Object = Object::new("a check", &[
         Shape::Word(NO_DATA),
         "What no data does; never a pass. Left out: hold, but for `counts` continue: the release goes \
          on at the planned time and says what could not be seen.",
-    ),
+    )
+    .or("hold")
+    .or_beside("counts", "continue"),
     Field::new("sourceDown", Shape::Word(SOURCE_DOWN), "What a source that is down does.").or("hold"),
     Field::new("timeout", Shape::Leaf(&POSITIVE_DURATION), "Of one measurement.")
         .or("30s")
@@ -168,11 +170,6 @@ fn spec(name: &str, view: View<'_>, kind: CheckKind) -> Option<CheckSpec> {
         Some("continue") => Some(NoDataPolicy::Continue),
         Some(_) | None => None,
     };
-    let no_data = match (policy("noData"), &kind) {
-        (Some(policy), _) => policy,
-        (None, CheckKind::Counts(_)) => NoDataPolicy::Continue,
-        (None, _) => NoDataPolicy::Hold,
-    };
     Some(CheckSpec {
         name: name.to_owned(),
         kind,
@@ -180,7 +177,7 @@ fn spec(name: &str, view: View<'_>, kind: CheckKind) -> Option<CheckSpec> {
         count: count(view)?,
         failure_limit: view.whole("failureLimit")?,
         consecutive_error_limit: view.whole("consecutiveErrorLimit")?,
-        no_data,
+        no_data: policy("noData")?,
         source_down: policy("sourceDown")?,
     })
 }
@@ -389,6 +386,16 @@ fn traps(view: View<'_>, context: &mut Context<'_>) -> bool {
     let (Some(count), Some(limit)) = (count(view), view.whole::<u32>("failureLimit")) else {
         return false;
     };
+    let blind = view.text("noData") == Some("continue") && view.get("counts").is_none();
+    if blind {
+        context.error(
+            Code::NoDataPass,
+            "`noData` cannot be `continue` here",
+            view.span("noData"),
+            "only a limit on `counts` may see too little and go on",
+            "use noData: hold, or noData: fail",
+        );
+    }
     if view.get("count").is_none() {
         return true;
     }

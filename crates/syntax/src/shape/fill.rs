@@ -59,7 +59,8 @@ fn object_filled(node: &Node, object: &'static Object) -> Node {
 
 /// The default of a field that is not in the mapping, if it has one and belongs there.
 fn default_of(field: &Field, node: &Node) -> Option<Node> {
-    let text = field.default?;
+    let beside = field.default_beside.filter(|(key, _)| node.get(key).is_some());
+    let text = beside.map(|(_, default)| default).or(field.default)?;
     if !field.with.is_empty() && !field.with.iter().any(|key| node.get(key).is_some()) {
         return None;
     }

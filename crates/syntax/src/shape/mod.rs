@@ -102,6 +102,8 @@ pub(crate) struct Field {
     pub(crate) required: bool,
     /// What it is when it is left out, as YAML.
     pub(crate) default: Option<&'static str>,
+    /// Beside this key the default is this one instead, as YAML.
+    pub(crate) default_beside: Option<(&'static str, &'static str)>,
     /// It only makes sense beside one of these keys; empty: always.
     pub(crate) with: &'static [&'static str],
 }
@@ -109,7 +111,7 @@ pub(crate) struct Field {
 impl Field {
     /// A key that may be left out.
     pub(crate) const fn new(key: &'static str, shape: Shape, doc: &'static str) -> Self {
-        Self { key, shape, doc, required: false, default: None, with: &[] }
+        Self { key, shape, doc, required: false, default: None, default_beside: None, with: &[] }
     }
 
     /// It has to be there.
@@ -121,6 +123,12 @@ impl Field {
     /// What it is when it is left out.
     pub(crate) const fn or(mut self, default: &'static str) -> Self {
         self.default = Some(default);
+        self
+    }
+
+    /// What it is when it is left out beside another key.
+    pub(crate) const fn or_beside(mut self, key: &'static str, default: &'static str) -> Self {
+        self.default_beside = Some((key, default));
         self
     }
 

@@ -2,9 +2,11 @@
 //! shell's.
 
 mod answer;
+mod openapi;
 mod verbs;
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -25,18 +27,23 @@ use answer::Refusal;
 pub(super) struct Api {
     engine: EngineHandle,
     home: PathBuf,
+    disk: DiskWarning,
 }
 
+/// What the check of the home's disk has found, once it is through.
+pub(crate) type DiskWarning = Arc<OnceLock<String>>;
+
 /// All routes over a running engine of the home in this folder.
-pub(crate) fn router(engine: EngineHandle, home: PathBuf) -> Router {
+pub(crate) fn router(engine: EngineHandle, home: PathBuf, disk: DiskWarning) -> Router {
     Router::new()
+        .route("/v1/openapi.json", get(openapi::route))
         .route("/v1/status", get(status))
         .route("/v1/rollouts/{id}", get(one_rollout))
         .route("/v1/releases", post(verbs::release))
         .route("/v1/rollouts/{id}/{verb}", post(verbs::on_rollout))
         .route("/v1/lanes/{environment}/{service}/{verb}", post(verbs::on_lane))
         .fallback(unknown)
-        .with_state(Api { engine, home })
+        .with_state(Api { engine, home, disk })
 }
 
 async fn unknown(uri: Uri) -> Refusal {
@@ -51,7 +58,8 @@ async fn status(State(api): State<Api>) -> Result<Response, Refusal> {
     for row in api.engine.views("lane", false, usize::MAX).await? {
         environments.push(api.environment(&row).await?);
     }
-    let status = documents::status(&api.home, api.engine.status(), environments, &[], Vec::new());
+    let warnings = api.disk.get().cloned().into_iter().collect();
+    let status = documents::status(&api.home, api.engine.status(), environments, &[], warnings);
     answer::json(&status)
 }
 

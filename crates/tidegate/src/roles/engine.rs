@@ -1,13 +1,18 @@
 //! `tidegate engine`: the driver of a home.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tidegate_core::Epoch;
 use tidegate_engine::shell::{self, Ended, ShellConfig, ShellError};
 use tidegate_engine::step::Fatal;
+use tidegate_journal::Error;
+use tidegate_journal::sqlite::disk_check;
+use tidegate_wire::error::ErrorBody;
 use tidegate_wire::home::Home;
 
 use super::{VERSION, log, named_home, own_binary};
+use crate::api::DiskWarning;
 use crate::cli::EngineArgs;
 use crate::commands::Context;
 use crate::exit::{Exit, Failure, with_chain};
@@ -21,9 +26,10 @@ pub(crate) fn engine(context: &Context, args: &EngineArgs) -> Result<Exit, Failu
     let home = named_home(context)?;
     home::prepare(&home)?;
     let binary = own_binary()?;
+    let disk = check_disk(&home);
     let mut at_least = Epoch(0);
     loop {
-        match shell::run(config(&home, &binary, args, at_least)) {
+        match shell::run(config(&home, &binary, args, at_least, &disk)) {
             Ok(Ended::Superseded(epoch)) => {
                 tracing::info!(epoch = epoch.0, "coming back with a higher epoch");
                 at_least = Epoch(epoch.0.saturating_add(1));
@@ -40,18 +46,42 @@ pub(crate) fn engine(context: &Context, args: &EngineArgs) -> Result<Exit, Failu
                 tracing::info!(?pid, "another engine drives this home");
                 return Ok(Exit::Done);
             }
-            Err(error) => return Err(failed(&home, &error)),
+            Err(error) => return Err(failed(&home, error)),
         }
     }
 }
 
-fn config(home: &Home, binary: &Path, args: &EngineArgs, at_least: Epoch) -> ShellConfig {
+/// Measures what a flush costs, beside the work: whoever takes over must not wait for it. A disk
+/// that is too slow or too fast to be true is said in the log and in `status`.
+fn check_disk(home: &Home) -> DiskWarning {
+    let warning = DiskWarning::default();
+    let (folder, found) = (home.root().to_owned(), Arc::clone(&warning));
+    std::thread::spawn(move || match disk_check(&folder) {
+        Ok(report) => {
+            if let Some(text) = report.warning {
+                tracing::warn!("{text}");
+                let _ = found.set(text);
+            }
+        }
+        Err(error) => tracing::warn!("the disk could not be measured: {error}"),
+    });
+    warning
+}
+
+fn config(
+    home: &Home,
+    binary: &Path,
+    args: &EngineArgs,
+    at_least: Epoch,
+    disk: &DiskWarning,
+) -> ShellConfig {
     let folder = home.root().to_owned();
+    let disk = Arc::clone(disk);
     ShellConfig {
         home: home.clone(),
         registry: wiring::registry(),
         drivers: wiring::drivers(home, binary),
-        router: Box::new(move |engine| api::router(engine, folder)),
+        router: Box::new(move |engine| api::router(engine, folder, disk)),
         idle_exit: args.idle_exit,
         version: VERSION.to_owned(),
         at_least,
@@ -59,18 +89,26 @@ fn config(home: &Home, binary: &Path, args: &EngineArgs, at_least: Epoch) -> She
 }
 
 /// What the world refuses is no defect: the exit code tells the host and the client apart.
-fn failed(home: &Home, error: &ShellError) -> Failure {
+fn failed(home: &Home, error: ShellError) -> Failure {
     let on = home.root().display().to_string();
-    let exit = match error {
-        ShellError::Fatal(Fatal::Journal(_))
-        | ShellError::Ownership(_)
+    let ends = |exit, error: &ShellError| {
+        let body = ErrorBody::new("engine", "the engine has to end", &on);
+        with_chain(Failure::new(exit, body), error)
+    };
+    match error {
+        ShellError::Fatal(Fatal::Journal(error)) => {
+            let hopeless = matches!(error, Error::Corrupt { .. } | Error::Newer { .. });
+            let mut failure = Failure::from(error);
+            if hopeless {
+                failure.exit = Exit::Journal;
+            }
+            failure
+        }
+        ShellError::Fatal(Fatal::Unreadable(_)) => ends(Exit::Journal, &error),
+        ShellError::Ownership(_)
         | ShellError::Listen(_)
         | ShellError::Samples(_)
-        | ShellError::System { .. } => Exit::Unreachable,
-        ShellError::Fatal(Fatal::Unreadable(_) | Fatal::Restless(_)) | ShellError::Defect(_) => {
-            Exit::Defect
-        }
-    };
-    let body = tidegate_wire::error::ErrorBody::new("engine", "the engine has to end", on);
-    with_chain(Failure::new(exit, body), error)
+        | ShellError::System { .. } => ends(Exit::Unreachable, &error),
+        ShellError::Fatal(Fatal::Restless(_)) | ShellError::Defect(_) => ends(Exit::Defect, &error),
+    }
 }
