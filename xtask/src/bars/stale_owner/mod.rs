@@ -229,9 +229,9 @@ fn report_on(rounds: &[Round], lost: usize, figures: &mut Figures) {
     let count = |what: &dyn Fn(&Round) -> bool| rounds.iter().filter(|round| what(round)).count();
     figures.exactly("canaries that end right", count(&|round| round.right), all);
     let caught = count(&|round| round.point == Point::Commit);
-    figures.at_least("stopped inside a commit", caught, all / 3);
+    figures.at_least("stopped inside a commit", caught, all.div_ceil(3));
     let buffered = count(&|round| round.point == Point::Buffer);
-    figures.at_least("stopped with commands in the sockets", buffered, all / 3);
+    figures.at_least("stopped with commands in the sockets", buffered, all.div_ceil(3));
     let slowest = rounds.iter().map(|round| round.successor_s).fold(0.0, f64::max);
     figures.add("slowest successor", slowest, "s", Bound::AtMost(BOUND_S));
     figures.exactly("late capacity refused by the host", count(&|r| r.refusals.capacity), all);
