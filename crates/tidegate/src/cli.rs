@@ -332,6 +332,21 @@ pub(crate) struct EngineArgs {
     /// End after so long without unfinished work
     #[arg(long, value_parser = parse_duration, default_value = "10m", value_name = "TIME")]
     pub(crate) idle_exit: Duration,
+    /// Where releases run; `simulated` only in a home that never had a host
+    #[arg(long, hide = true, value_enum, default_value_t = PlatformArg::Process)]
+    pub(crate) platform: PlatformArg,
+    /// With the simulated platform: a line for every command that reaches it
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) simulated_log: Option<PathBuf>,
+}
+
+/// What an engine drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlatformArg {
+    /// The host and the switch of this machine.
+    Process,
+    /// Nothing: every command is carried out at once and by nobody.
+    Simulated,
 }
 
 /// A role that reads its own arguments.

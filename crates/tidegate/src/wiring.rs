@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tidegate_core::lane::LaneMachine;
 use tidegate_core::release::ReleaseMachine;
 use tidegate_core::rollout::RolloutMachine;
-use tidegate_drivers::{CheckDriver, ProcessConfig, ProcessDriver, process};
+use tidegate_drivers::{CheckDriver, ProcessConfig, ProcessDriver, Simulated, process};
 use tidegate_engine::Registry;
 use tidegate_engine::effects::Driver;
 use tidegate_engine::shell::MakeDrivers;
@@ -31,4 +31,16 @@ pub(crate) fn drivers(home: &Home, binary: &Path) -> MakeDrivers {
         let check: Arc<dyn Driver> = Arc::new(CheckDriver);
         BTreeMap::from([("process".to_owned(), process), ("check".to_owned(), check)])
     })
+}
+
+/// The simulated platform in the place of all drivers, with a line in `log` for every command.
+///
+/// # Errors
+/// If the log cannot be opened.
+pub(crate) fn simulated(log: Option<&Path>) -> std::io::Result<MakeDrivers> {
+    let platform: Arc<dyn Driver> = Arc::new(Simulated::new(log)?);
+    Ok(Box::new(move |_| {
+        let check = Arc::clone(&platform);
+        BTreeMap::from([("process".to_owned(), platform), ("check".to_owned(), check)])
+    }))
 }

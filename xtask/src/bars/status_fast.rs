@@ -19,7 +19,7 @@ const QUICK: &str = "
 const RUNS: usize = 60;
 
 /// Linux counts processor time in these for every program, whatever its own clock does.
-const TICKS_PER_SECOND: f64 = 100.0;
+pub(super) const TICKS_PER_SECOND: f64 = 100.0;
 
 const ROLES: [&str; 3] = ["engine", "host", "switch"];
 
@@ -114,7 +114,7 @@ fn read(pid: Pid, file: &str) -> Result<String> {
 }
 
 /// User and system time of a process, in clock ticks.
-fn ticks(pid: Pid) -> Result<f64> {
+pub(super) fn ticks(pid: Pid) -> Result<f64> {
     let stat = read(pid, "stat")?;
     let after = stat.rsplit_once(')').context("no command in stat")?.1;
     let fields: Vec<&str> = after.split_whitespace().collect();
@@ -123,7 +123,7 @@ fn ticks(pid: Pid) -> Result<f64> {
     field(11).zip(field(12)).map(|(user, system)| user + system).context("stat is too short")
 }
 
-fn kilobytes(pid: Pid, file: &str, key: &str) -> Result<f64> {
+pub(super) fn kilobytes(pid: Pid, file: &str, key: &str) -> Result<f64> {
     let text = read(pid, file)?;
     let line = text.lines().find_map(|line| line.strip_prefix(key));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok())

@@ -1,6 +1,7 @@
 //! A platform that does at once whatever it is told: for measuring the engine with a thousand
 //! rollouts, and for trying out a strategy without a machine. Honours documents and fences as a
 //! host and a switch do; nothing runs and nobody is served.
+#![expect(clippy::disallowed_methods, reason = "its log says when a command came")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,9 +38,8 @@ impl Simulated {
     /// # Errors
     /// If the log cannot be opened.
     pub fn new(log: Option<&Path>) -> std::io::Result<Self> {
-        let log = log
-            .map(|path| File::options().create(true).append(true).open(path))
-            .transpose()?;
+        let log =
+            log.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
         Ok(Self { state: Mutex::new(State { log, ..State::default() }) })
     }
 
@@ -53,11 +53,11 @@ impl Simulated {
         };
         match sending.effect.action.as_str() {
             "capacity" => match serde_json::from_value(payload) {
-                Ok(doc) => state.capacity(fence, doc),
+                Ok(doc) => state.capacity(fence, &doc),
                 Err(e) => wrong(e),
             },
             "traffic" => match serde_json::from_value(payload) {
-                Ok(doc) => state.traffic(fence, doc),
+                Ok(doc) => state.traffic(fence, &doc),
                 Err(e) => wrong(e),
             },
             "stage" | "run" | "check" => Outcome::Applied(json!({ "detail": "simulated" })),
@@ -77,15 +77,16 @@ impl State {
         let Some(log) = &mut self.log else { return };
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
         let effect = &sending.effect;
+        let line = format!("{at} {} {} {}\n", sending.stream, effect.key, effect.action);
         // A log that cannot be written makes its reader find too few lines, not the engine fail.
-        let _ = writeln!(log, "{at} {} {} {}", sending.stream, effect.key, effect.action);
+        let _ = log.write_all(line.as_bytes());
     }
 
     fn tell(&mut self, seen: &Seen) {
         self.watchers.retain(|watcher| watcher.send(seen.clone()).is_ok());
     }
 
-    fn capacity(&mut self, fence: Fence, doc: CapacityDoc) -> Outcome {
+    fn capacity(&mut self, fence: Fence, doc: &CapacityDoc) -> Outcome {
         let (capacity, _) = self.lanes.entry(doc.lane.clone()).or_default();
         if let Some(refused) = stale(capacity.fence, fence) {
             return refused;
@@ -110,7 +111,7 @@ impl State {
         Outcome::Applied(json!({ "fence": fence }))
     }
 
-    fn traffic(&mut self, fence: Fence, doc: TrafficDoc) -> Outcome {
+    fn traffic(&mut self, fence: Fence, doc: &TrafficDoc) -> Outcome {
         let (_, traffic) = self.lanes.entry(doc.lane.clone()).or_default();
         if let Some(refused) = stale(traffic.fence, fence) {
             return refused;
@@ -138,7 +139,12 @@ impl Driver for Simulated {
         Box::pin(async move { Attempt::Done(self.apply(sending)) })
     }
 
-    fn watch<'a>(&'a self, target: &'a str, _epoch: Epoch, reports: Sender<Report>) -> Job<'a, Epoch> {
+    fn watch<'a>(
+        &'a self,
+        target: &'a str,
+        _epoch: Epoch,
+        reports: Sender<Report>,
+    ) -> Job<'a, Epoch> {
         Box::pin(async move {
             let (sender, mut seen) = unbounded_channel();
             {

@@ -209,6 +209,7 @@ fn drive<J: Journal + Send + 'static>(
         stop: Arc::clone(&stop),
         last_tick: None,
         tokens: 0,
+        answered: 0,
     };
     let handle = EngineHandle {
         inner: Arc::new(Inner {

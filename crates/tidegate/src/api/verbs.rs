@@ -43,6 +43,7 @@ pub(super) async fn release(
         project: request.project,
         principal: principal::of(peer.uid),
     }));
+    api.remember(&project);
     let stream = StreamId::new(&project, "release", &id);
     let answer = api.engine.ask(stream, as_value(&input)?, None).await?;
     let mut active = None;
