@@ -192,6 +192,8 @@ fn open_private(path: &Path) -> Result<File, OwnershipError> {
 
 /// With the lock in hand: beat at once, then say who we are.
 fn settle(home: &Home, lock: File, pulse: &Arc<Pulse>) -> Result<Ownership, OwnershipError> {
+    // Nothing below can be written on a full disk.
+    super::room::look(home);
     let path = home.engine_heartbeat();
     let beat_file = open_private(&path)?;
     let failed =

@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tidegate_wire::home::Home;
 
-use crate::stage::{Stage, get, signal, wait_for};
+use crate::stage::{BOUND, Stage, get, signal, wait_for};
 
 /// A client that sends one request after the other and counts.
 struct Client {
@@ -232,6 +233,36 @@ fn living(stage: &Stage, role: &str) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
     (state != 'Z').then_some(pid)
+}
+
+#[test]
+fn host_and_switch_write_down_whose_late_word_they_have_refused() {
+    let stage = Stage::project("{ setWeight: 50 }");
+    stage.version("v1", 200);
+    stage.run(&["release", "v1"]).code(0);
+    let home = Home::new(stage.home());
+    let say = |role: &str, home_of: &str| -> Value {
+        let claim = json!({"home": home_of, "epoch": 0, "protocol": 1});
+        let body = serde_json::to_vec(&claim).unwrap().into();
+        let client = tidegate_ipc::Client::new(&home.socket(role));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let asked = client.request("POST", "/v1/claim", body, BOUND);
+        let reply = runtime.block_on(asked).unwrap();
+        assert_eq!(reply.status, 409, "{reply:?}");
+        serde_json::from_slice(&reply.body).unwrap()
+    };
+    let refusal = say("host", "another");
+    assert_eq!(refusal["error"]["code"], "otherHome");
+    let owner = refusal["error"]["on"].as_str().unwrap().strip_prefix("home ").unwrap().to_owned();
+    for role in ["host", "switch"] {
+        assert_eq!(say(role, &owner)["error"]["code"], "staleFence");
+        let log = std::fs::read_to_string(home.log(role)).unwrap();
+        let line = log.lines().find(|line| line.contains("staleFence")).unwrap();
+        // Who, under which fence, and the floor.
+        for word in [owner.as_str(), "fence=epoch 0", "epoch 1", "claim"] {
+            assert!(line.contains(word), "{role}: {line}");
+        }
+    }
 }
 
 #[test]

@@ -125,6 +125,10 @@ impl Theatre<'_> {
             wait_until(ROUND_BOUND, "the moment of a kill", || {
                 (start.elapsed() >= planned.at).then_some(())
             })?;
+            // Too late for a second one: an engine that dies with nothing open stays dead.
+            if !kills.is_empty() && self.stage.ended(&version, Duration::ZERO).is_ok() {
+                break;
+            }
             kills.push(self.strike(planned.target, &version)?);
         }
         let ended = self.stage.ended(&version, ROUND_BOUND)?;
