@@ -1,7 +1,8 @@
 //! A plain limit on one-second counts, for how long and with which minimum sample.
 //!
-//! The metric is computed over the last [`WINDOW_S`] seconds with data (for `errors`, a number, over
-//! the whole `for`). With `for` it must be over the limit in every second's window without a break,
+//! The metric is computed over the last [`WINDOW_S`] seconds (for `errors`, a number, over the whole
+//! `for`), or over as many more before them as the minimum sample needs, at most [`LONGEST_S`]:
+//! otherwise a canary of two requests a second would never be judged. With `for` it must be over the limit in every second's window without a break,
 //! and the break-free time counts from the first errored second of the window in which it went
 //! over: so "1.2 % errors for 5 min" is found after 5 min, not after 5 min and a window. Seconds
 //! without data neither prolong nor break it. At the limit is still good.
@@ -15,6 +16,9 @@ use crate::spec::{CountMetric, CountsLimit, Limit};
 /// Seconds over which a rate or a percentile is computed.
 const WINDOW_S: u64 = 10;
 
+/// The same where the minimum sample takes longer. What is older says nothing of now.
+const LONGEST_S: u64 = 300;
+
 /// One second of the window, summed over switches and weights.
 #[derive(Debug, Clone, Default)]
 struct Second {
@@ -24,7 +28,7 @@ struct Second {
     latency: Vec<(u8, u32)>,
 }
 
-/// A limit and what it has seen. Bounded: seconds of one window.
+/// A limit and what it has seen. Bounded: seconds of one window, at most [`LONGEST_S`] or the `for`.
 #[derive(Debug, Clone)]
 pub struct LimitWatch {
     spec: CountsLimit,
@@ -73,10 +77,28 @@ impl LimitWatch {
             }
         }
         let newest = self.seconds.back().map_or(0, |s| s.second);
-        while self.seconds.front().is_some_and(|s| s.second + self.window_s <= newest) {
+        self.forget(newest);
+        self.advance(n);
+    }
+
+    /// Drops the seconds that the window does not need any more.
+    fn forget(&mut self, newest: u64) {
+        let needed = match self.spec.metric {
+            CountMetric::Errors => 0,
+            CountMetric::ErrorRate | CountMetric::P50 | CountMetric::P95 | CountMetric::P99 => {
+                u64::from(self.spec.minimum_sample)
+            }
+        };
+        let longest_s = self.window_s.max(LONGEST_S);
+        let mut have: u64 = self.seconds.iter().map(|s| s.n).sum();
+        while let Some(oldest) = self.seconds.front() {
+            let spare = have - oldest.n >= needed || oldest.second + longest_s <= newest;
+            if oldest.second + self.window_s > newest || !spare {
+                break;
+            }
+            have -= oldest.n;
             self.seconds.pop_front();
         }
-        self.advance(n);
     }
 
     /// Requests seen since the watch began.
@@ -298,6 +320,29 @@ mod tests {
         assert!(matches!(watch.finding(), Finding::NoData(_)));
         watch.feed(&record(2, 1, 1));
         assert!(matches!(watch.finding(), Finding::Breached(_)));
+    }
+
+    #[test]
+    fn a_little_traffic_is_judged_as_soon_as_the_minimum_sample_is_there() {
+        let rule = spec(CountMetric::ErrorRate, Limit::RateBp(100), 50, 0);
+        // 20 a second at 10 %: never 50 in ten seconds. One of every 25 requests fails.
+        let rare = |s: u64| u32::from(s % 13 == 3);
+        assert_eq!(breached_at(rule.clone(), 60, 2, rare), Some(24));
+        let mut watch = LimitWatch::new(rule);
+        for second in 0..60 {
+            watch.feed(&record(second, 2, 0));
+        }
+        let Finding::Within(numbers) = watch.finding() else { panic!("{:?}", watch.finding()) };
+        // No more of the past than the sample needs.
+        assert_eq!((numbers.requests, numbers.from), (50, 35));
+    }
+
+    #[test]
+    fn what_is_older_than_the_longest_window_is_no_sample() {
+        let mut watch = LimitWatch::new(spec(CountMetric::ErrorRate, Limit::RateBp(500), 50, 0));
+        watch.feed(&record(0, 49, 0));
+        watch.feed(&record(LONGEST_S, 1, 1));
+        assert!(matches!(watch.finding(), Finding::NoData(_)), "{:?}", watch.finding());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use tidegate_example_service::load::{Line, Load, LoadOptions, LoadReport};
 
 use crate::stage::{Said, Stage, wait_for};
 
-/// The steps' times of `examples/000` are divided by this in the copy; nothing else is.
-const SHORTER: u64 = 10;
+/// The times of `examples/000` are divided by this in the copy, to whole seconds.
+const SHORTER: u64 = 12;
 
 /// Requests that have to be seen in the 10 % step before its share is judged.
 const SHARE_OF: u64 = 2_000;
@@ -132,7 +132,7 @@ socketserver.ThreadingTCPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
 "#;
 
 #[test]
-fn a_python_server_goes_out_comes_back_and_a_bad_version_of_it_comes_back_by_itself() {
+fn python_serves_pages_and_a_bad_version_of_them_comes_back_by_itself() {
     if !have("python3", "python3") {
         return;
     }
@@ -225,7 +225,7 @@ fn document_000_gets_ten_percent_then_all_and_its_bad_version_comes_back_by_itse
     stage.run(&["pause"]).code(0);
     stage.until("enough is seen at 10 %", |r| {
         let of = |which: &str| r["counts"][which]["requests"].as_u64().unwrap_or(0);
-        of("stable") + of("canary") > SHARE_OF * 5 / 4
+        of("stable") + of("canary") > SHARE_OF + SHARE_OF / 10
     });
     stage.run(&["resume"]).code(0);
     let seen = events(&stage.finish(child).code(0));
