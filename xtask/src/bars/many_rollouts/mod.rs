@@ -195,6 +195,10 @@ fn simulated(context: &Context, figures: &mut Figures) -> Result<()> {
         let found = said.iter().find(|line| number(line, "rollouts").is_ok_and(|n| n == rollouts));
         number(found.with_context(|| format!("nothing said of {rollouts}"))?, "microsPerEvent")
     };
+    for line in &said {
+        let name = format!("simulator: a tick, each of {}", number(line, "rollouts")?);
+        figures.note(&name, number(line, "microsPerTickAndRollout")?, "us");
+    }
     let few = cost(10.0)?;
     figures.note("simulator: an event beside 10", few, "us");
     for (rollouts, name) in [(1_000.0, "1,000"), (10_000.0, "10,000")] {
