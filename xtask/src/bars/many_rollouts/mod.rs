@@ -181,7 +181,7 @@ fn killed(engine: &mut Engine, context: &Context, figures: &mut Figures) -> Resu
 
 /// The pure engine over a journal in memory.
 fn simulated(context: &Context, figures: &mut Figures) -> Result<()> {
-    let program = ["--release", "--locked", "-q", "-p", "tidegate-sim", "--example", "many"];
+    let program = ["--release", "--locked", "-q", "-p", "tidegate-sim", "--example", "flat"];
     build(&[&["build"], &program[..]].concat())?;
     let (said, ended) = cargo(&[&["run"], &program[..]].concat())?;
     if !ended {
@@ -195,6 +195,10 @@ fn simulated(context: &Context, figures: &mut Figures) -> Result<()> {
         let found = said.iter().find(|line| number(line, "rollouts").is_ok_and(|n| n == rollouts));
         number(found.with_context(|| format!("nothing said of {rollouts}"))?, "microsPerEvent")
     };
+    for line in &said {
+        let name = format!("simulator: a tick, each of {}", number(line, "rollouts")?);
+        figures.note(&name, number(line, "microsPerTickAndRollout")?, "us");
+    }
     let few = cost(10.0)?;
     figures.note("simulator: an event beside 10", few, "us");
     for (rollouts, name) in [(1_000.0, "1,000"), (10_000.0, "10,000")] {
