@@ -2,12 +2,15 @@
 //!
 //! * [`process`]: the host and the switch of this machine (`process:local`).
 //! * [`check`]: single measurements (`check:http`, `check:tcp`, `check:command`).
+//! * [`simulated`]: a platform that does at once whatever it is told.
 //! * [`traits`]: capacity and traffic as the core thinks of them; `tests/conformance.rs` is what
 //!   every driver that implements one has to pass.
 
 pub mod check;
 pub mod process;
+pub mod simulated;
 pub mod traits;
 
 pub use check::CheckDriver;
 pub use process::{ProcessConfig, ProcessDriver};
+pub use simulated::Simulated;

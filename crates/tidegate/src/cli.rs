@@ -332,6 +332,19 @@ pub(crate) struct EngineArgs {
     /// End after so long without unfinished work
     #[arg(long, value_parser = parse_duration, default_value = "10m", value_name = "TIME")]
     pub(crate) idle_exit: Duration,
+    /// What stands behind the environments; a simulated platform only for a home without a host
+    #[arg(long, hide = true, value_name = "NAME", requires_if("simulated", "simulated_log"))]
+    pub(crate) platform: Option<Platform>,
+    /// What the simulated platform remembers: a line for every command that has reached it
+    #[arg(long, hide = true, value_name = "FILE", requires = "platform")]
+    pub(crate) simulated_log: Option<PathBuf>,
+}
+
+/// Platforms that an engine can be told to have instead of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Platform {
+    /// Does at once whatever it is told; nothing runs, nobody is served.
+    Simulated,
 }
 
 /// A role that reads its own arguments.

@@ -7,4 +7,5 @@ mod checks;
 mod conformance;
 mod doubles;
 mod process;
+mod simulated;
 mod watching;

@@ -78,7 +78,7 @@ fn config(
     ShellConfig {
         home: home.clone(),
         registry: wiring::registry(),
-        drivers: wiring::drivers(home, binary),
+        drivers: wiring::drivers(home, binary, behind),
         router: Box::new(move |engine| api::router(engine, folder, disk)),
         idle_exit: args.idle_exit,
         version: VERSION.to_owned(),
