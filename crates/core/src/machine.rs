@@ -88,6 +88,11 @@ pub trait Machine {
     /// The row that others read: the stream's document in `status`, with whether work is open.
     fn view(id: &StreamId, state: &Self::State, volatile: &Self::Volatile) -> View;
 
+    /// [`View::open`] alone; asked after every event.
+    fn is_open(state: &Self::State) -> bool {
+        Self::view(&StreamId::new("", "", ""), state, &Self::Volatile::default()).open
+    }
+
     /// The lane whose reports and samples this stream wants to sense, and from which targets.
     fn watches(state: &Self::State) -> Option<Watch> {
         let _ = state;

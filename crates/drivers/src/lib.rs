@@ -2,7 +2,7 @@
 //!
 //! * [`process`]: the host and the switch of this machine (`process:local`).
 //! * [`check`]: single measurements (`check:http`, `check:tcp`, `check:command`).
-//! * [`simulated`]: a platform that does at once whatever it is told.
+//! * [`simulated`]: a platform that does at once what it is told, for measuring and trying out.
 //! * [`traits`]: capacity and traffic as the core thinks of them; `tests/conformance.rs` is what
 //!   every driver that implements one has to pass.
 

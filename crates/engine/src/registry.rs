@@ -40,6 +40,9 @@ pub trait Slot: Send {
     /// The row for readers, now.
     fn view(&self, id: &StreamId) -> View;
 
+    /// Whether there is unfinished work.
+    fn is_open(&self) -> bool;
+
     /// What the stream wants to be told about.
     fn watches(&self) -> Option<Watch>;
 
@@ -193,6 +196,10 @@ where
 
     fn view(&self, id: &StreamId) -> View {
         M::view(id, &self.state, &self.volatile)
+    }
+
+    fn is_open(&self) -> bool {
+        M::is_open(&self.state)
     }
 
     fn watches(&self) -> Option<Watch> {

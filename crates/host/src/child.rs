@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use crate::host::Host;
 use crate::process::{Process, ProcessId};
 
@@ -14,7 +16,7 @@ use crate::process::{Process, ProcessId};
 ///
 /// # Errors
 /// A sentence for a person.
-pub(crate) fn spawn(host: &Host, role: &str, arguments: &[OsString]) -> Result<Process, String> {
+pub(crate) fn spawn(host: &Host, role: &str, arguments: &[OsString]) -> Result<Spawned, String> {
     let path = host.config.home.log(role);
     let open = || File::options().append(true).create(true).mode(0o600).open(&path);
     let cannot = |e: std::io::Error| format!("cannot write {}: {e}", path.display());
@@ -27,8 +29,19 @@ pub(crate) fn spawn(host: &Host, role: &str, arguments: &[OsString]) -> Result<P
         .map_err(|e| format!("cannot start {} {role}: {e}", host.config.binary.display()))?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok());
     let process = pid.and_then(ProcessId::of).and_then(Process::open);
-    tokio::spawn(async move { child.wait().await });
-    process.ok_or_else(|| format!("the {role} ended at once; see {}", path.display()))
+    let status = tokio::spawn(async move { child.wait().await.ok()?.code() });
+    let process =
+        process.ok_or_else(|| format!("the {role} ended at once; see {}", path.display()))?;
+    Ok(Spawned { process, status })
+}
+
+/// A process that was started here.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    /// The process.
+    pub(crate) process: Process,
+    /// Its exit code once it has ended; none where a signal has ended it.
+    pub(crate) status: JoinHandle<Option<i32>>,
 }
 
 /// Pauses between starts: doubling from the first to the most, forgiven after running for a while.

@@ -4,26 +4,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_wire::home::EXIT_JOURNAL;
 use tokio::time::Instant;
 
 use crate::child::{Pauses, spawn};
 use crate::host::Host;
 use crate::process::{Process, of_pid_file};
 
-/// First pause between two starts of an engine.
+/// Pause after an engine that did not live long; doubled each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause.
-const PAUSE_MOST: Duration = Duration::from_secs(10);
+const PAUSE_MOST: Duration = Duration::from_secs(60);
+/// An engine that has lived for so long is followed at once.
+const PROVEN: Duration = Duration::from_secs(3);
 /// A heartbeat that stands still for longer means that the engine is stuck.
 const STILL: Duration = Duration::from_secs(3);
 /// How long an engine that was started may wait to become the owner before another one is started.
 const TURN: Duration = Duration::from_secs(10);
-/// Between two looks at the heartbeat; only while work is open.
-const LOOK: Duration = Duration::from_millis(500);
+/// Between two looks at the heartbeat; only while work is open. A successor has two seconds after
+/// [`STILL`], of which this is a part.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Watches while work is open. Never returns.
 pub(crate) async fn watch(host: Arc<Host>) {
     let mut pauses = Pauses::new(PAUSE_FIRST, PAUSE_MOST);
+    let mut pause = Duration::ZERO;
     let mut started: Option<Process> = None;
     loop {
         let changed = host.state_changed.notified();
@@ -33,10 +38,15 @@ pub(crate) async fn watch(host: Arc<Host>) {
             changed.await;
             continue;
         }
+        let seen = Instant::now();
         let why = tokio::select! {
             why = lost(&host) => why,
             () = closed(&host) => continue,
         };
+        if seen.elapsed() >= PROVEN {
+            pauses.forgive();
+            pause = Duration::ZERO;
+        }
         // One that was started and has not become the owner: it may be waiting for its turn.
         if let Some(waiting) = started.take().filter(|engine| is_waiting(&host, engine)) {
             tokio::select! {
@@ -46,20 +56,46 @@ pub(crate) async fn watch(host: Arc<Host>) {
             }
             continue;
         }
-        let heard = host.contact.subscribe();
+        if !pause.is_zero() {
+            tokio::time::sleep(std::mem::take(&mut pause)).await;
+            // Meanwhile a verb may have started one, or the work may be done.
+            continue;
+        }
         tracing::warn!("the engine is started again: {why}");
-        match spawn(&host, "engine", &host.config.engine.clone()) {
-            Ok(engine) => {
-                let before = *heard.borrow();
-                settle(&host, &engine, before, &mut pauses).await;
+        match start(&host).await {
+            Ok((engine, ended)) => {
+                pause = pauses.next();
+                if ended == Some(EXIT_JOURNAL) {
+                    pause = PAUSE_MOST;
+                    tracing::error!(
+                        "the engine cannot read its journal, see engine.log; the next try is in {} s",
+                        pause.as_secs()
+                    );
+                }
                 started = Some(engine);
             }
             Err(why) => {
                 tracing::error!("{why}");
-                tokio::time::sleep(pauses.next()).await;
+                pause = pauses.next();
             }
         }
     }
+}
+
+/// Starts an engine and gives it time to show itself: until it has been heard, has ended, or has
+/// been silent for as long as would be called stuck (from then on the heartbeat is watched as
+/// always). With its exit code, if it has ended by itself.
+async fn start(host: &Arc<Host>) -> Result<(Process, Option<i32>), String> {
+    let mut contact = host.contact.subscribe();
+    let before = *contact.borrow();
+    let spawned = spawn(host, "engine", &host.config.engine.clone())?;
+    let ended = tokio::select! {
+        code = spawned.status => code.unwrap_or_default(),
+        _ = contact.wait_for(|heard| *heard != before) => None,
+        () = tokio::time::sleep(STILL) => None,
+        () = closed(host) => None,
+    };
+    Ok((spawned.process, ended))
 }
 
 /// Whether this engine lives and is not the one in the `.pid` file.
@@ -83,23 +119,6 @@ async fn closed(host: &Host) {
             return;
         }
         changed.await;
-    }
-}
-
-/// Gives a new engine time to show itself: until it has been heard, has ended, or has been silent
-/// for as long as would be called stuck (from then on the heartbeat is watched as always).
-async fn settle(host: &Arc<Host>, engine: &Process, before: Instant, pauses: &mut Pauses) {
-    let mut contact = host.contact.subscribe();
-    let pause = pauses.next();
-    tokio::select! {
-        heard = async { contact.wait_for(|heard| *heard != before).await.is_ok() } => {
-            if heard {
-                pauses.forgive();
-            }
-        }
-        () = engine.ended() => tokio::time::sleep(pause).await,
-        () = tokio::time::sleep(STILL) => {}
-        () = closed(host) => {}
     }
 }
 

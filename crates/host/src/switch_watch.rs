@@ -43,7 +43,7 @@ pub(crate) async fn watch(host: Arc<Host>, arguments: Vec<OsString>) {
             Some(running) => Ok(running),
             None => {
                 fresh = true;
-                spawn(&host, "switch", &arguments)
+                spawn(&host, "switch", &arguments).map(|spawned| spawned.process)
             }
         };
         match running {

@@ -11,6 +11,7 @@ pub mod dice;
 pub mod disk;
 pub mod ending;
 pub mod fact;
+pub mod many;
 pub mod process;
 pub mod sabotage;
 pub mod script;

@@ -285,6 +285,12 @@ impl Process {
         let mut late = Vec::new();
         for (id, task) in &mut self.tasks {
             if task.open_until.is_some_and(|until| now >= until) {
+                if self.sabotage.unknown_is_failed
+                    && task.sending.effect.class == EffectClass::OneShot
+                {
+                    late.push(*id);
+                    continue;
+                }
                 task.open_until = None;
                 task.next = now + task.pause;
                 task.pause = (task.pause * 2).min(PAUSE_MAX_MS);

@@ -62,6 +62,7 @@ struct Faults {
     checks: u64,
     verb: u64,
     release: u64,
+    dark: u64,
 }
 
 /// Plays a seed.
@@ -104,7 +105,8 @@ fn play(seed: u64, sabotage: Sabotage, logged: bool) -> Result<Probes, Failure> 
         sim.world.behaviours.insert(format!("v{number}"), draw_behaviour(&mut dice));
     }
     sim.weather = draw_weather(&mut dice);
-    let mut storm = Storm { dice, faults, shop, released: 1 };
+    let hasty = dice.below(3) == 0;
+    let mut storm = Storm { dice, faults, shop, released: 1, hasty };
     let end = sim.world.now + storm.dice.between(20_000, 120_000);
     while sim.world.now < end && sim.checks.violations.is_empty() {
         storm.blow(&mut sim);
@@ -134,6 +136,10 @@ fn probes(sim: &Sim) -> Probes {
     for row in sim.disk.views("rollout", false, usize::MAX).unwrap_or_default() {
         let outcome = row.view.doc["outcome"].as_str().unwrap_or("none").to_owned();
         *probes.entry(format!("outcome {outcome}")).or_default() += 1;
+        let kind = row.view.doc["kind"].as_str().unwrap_or("none").to_owned();
+        *probes.entry(format!("kind {kind}, {outcome}")).or_default() += 1;
+        let reason = row.view.doc["reason"]["code"].as_str().unwrap_or("none").to_owned();
+        *probes.entry(format!("reason {reason}")).or_default() += 1;
     }
     for end in &sim.ends {
         let name = match end {
@@ -163,9 +169,9 @@ fn draw_shop(dice: &mut Dice) -> Shop {
             }
         }
     }
-    let lost = |dice: &mut Dice| match dice.below(2) {
-        0 => LostAction::Rollback,
-        _ => LostAction::Stay,
+    let lost = |dice: &mut Dice| match dice.below(3) {
+        0 => LostAction::Stay,
+        _ => LostAction::Rollback,
     };
     let mut watching = Vec::new();
     for name in ["errors", "alive"] {
@@ -228,7 +234,8 @@ fn draw_faults(dice: &mut Dice) -> Faults {
         clock: some(dice, 2_000),
         checks: some(dice, 20_000),
         verb: some(dice, 20_000),
-        release: 5_000 + dice.below(20_000),
+        release: 2_000 + dice.below(20_000),
+        dark: some(dice, 8_000),
     }
 }
 
@@ -237,6 +244,8 @@ struct Storm {
     faults: Faults,
     shop: Shop,
     released: u32,
+    /// Releases while something else is under way.
+    hasty: bool,
 }
 
 impl Storm {
@@ -245,6 +254,11 @@ impl Storm {
         let Faults { kill, disk, stop, crash, down, clock, checks, .. } = self.faults;
         if self.dice.happens(kill) {
             sim.kill("killed");
+        }
+        if self.dice.happens(self.faults.dark) {
+            // Nobody restarts it for a while: long enough for the host to act by itself.
+            sim.kill("killed");
+            sim.stay_down(self.dice.between(2_000, 60_000));
         }
         if self.dice.happens(disk) {
             let fault =
@@ -288,7 +302,15 @@ impl Storm {
     /// What users do in this slot.
     fn act(&mut self, sim: &mut Sim) {
         let now = When::At(sim.world.now);
-        if self.dice.happens(self.faults.release) && self.released < 19 {
+        // Most users wait until nothing is under way; then they try again or bring the next one.
+        let idle = sim.script.is_over() && sim.owner().is_some_and(|owner| !owner.is_open());
+        if idle && !self.hasty && self.dice.happens(30_000) {
+            sim.script = std::mem::take(&mut sim.script).lane(now.clone(), "retry");
+            self.repair(sim);
+        }
+        let wants = if idle { 20_000 } else { 0 };
+        let wants = if self.hasty { self.faults.release } else { wants };
+        if self.dice.happens(wants) && self.released < 19 {
             self.released += 1;
             let version = format!("v{}", self.released);
             sim.script = std::mem::take(&mut sim.script).release(now.clone(), &self.shop, &version);
@@ -296,20 +318,24 @@ impl Storm {
         if self.dice.happens(self.faults.verb) {
             let number = sim.started_rollouts();
             let script = std::mem::take(&mut sim.script);
-            sim.script = match self.dice.below(8) {
+            sim.script = match self.dice.below(10) {
                 0 => script.lane(now, "undo"),
-                1 => script.lane(now, "retry"),
+                1 | 8 | 9 => script.lane(now, "retry"),
                 2 => script.verb(now, number, "abort"),
                 3 => script.verb(now, number, "pause"),
                 4 | 5 => script.verb(now, number, "resume"),
                 6 => script.verb(now, number, "promote"),
                 _ => script.verb(now, number, "promote --full"),
             };
-            // Whoever tries again has repaired it, sometimes.
-            if self.dice.below(2) == 0 {
-                for behaviour in sim.world.behaviours.values_mut() {
-                    behaviour.errors = 0;
-                }
+            self.repair(sim);
+        }
+    }
+
+    /// Whoever tries again has repaired it, sometimes.
+    fn repair(&mut self, sim: &mut Sim) {
+        if self.dice.below(2) == 0 {
+            for behaviour in sim.world.behaviours.values_mut() {
+                behaviour.errors = 0;
             }
         }
     }

@@ -157,7 +157,9 @@ impl Sim {
             }
         }
         let now = self.world.now;
-        let driving = self.owner().is_some_and(|p| {
+        // Whoever was told to make room drives on until its successor has taken the journal over.
+        let epoch = self.disk.epoch().unwrap_or_default().0;
+        let driving = self.processes.last().filter(|p| p.epoch == epoch).is_some_and(|p| {
             // A process that stood still counts a little of it when it wakes.
             let awake = p.stopped_until <= now || now < p.stopped_at + AWAKE_MAX_MS;
             awake && p.host.claimed && p.switch.claimed
@@ -187,6 +189,13 @@ impl Sim {
         }
     }
 
+    /// A dead owner is not followed by another one for so long.
+    pub fn stay_down(&mut self, for_ms: u64) {
+        if self.restart_at.is_some() {
+            self.restart_at = Some(self.world.now + for_ms);
+        }
+    }
+
     fn restart(&mut self) {
         if self.restart_at.is_none_or(|at| at > self.world.now) {
             return;
@@ -202,9 +211,13 @@ impl Sim {
                 self.restart_at = None;
                 self.checks.tell(&Fact::Recovered(&self.disk), &self.world);
                 for stream in process.watchers.clone() {
-                    if let Some(records) = self.segments.get(&stream) {
-                        process.samples(stream, records.clone(), records.len());
+                    let Some(records) = self.segments.get(&stream) else { continue };
+                    let (mut records, length) = (records.clone(), records.len());
+                    if sabotage.old_samples {
+                        let second = self.world.wall() / 1000;
+                        records.iter_mut().for_each(|record| record.second = second);
                     }
+                    process.samples(stream, records, length);
                 }
                 self.processes.push(process);
                 self.catch_up();
@@ -327,22 +340,19 @@ impl Sim {
         process.cursor = (last.switch_epoch, last.seq);
         for stream in process.watchers.clone() {
             let segment = self.segments.entry(stream.clone()).or_default();
-            let (mut kept, mut fresh) = (segment.len(), Vec::new());
             let last = segment.last().map_or((0, 0), |r| (r.switch_epoch, r.seq));
-            for record in &new {
-                if (record.switch_epoch, record.seq) > last {
-                    let mut record = record.clone();
-                    if self.world.sabotage.old_samples {
-                        // Handed over as if they had been counted just now.
-                        record.second = record.second.max(self.world.wall() / 1000);
-                    }
-                    fresh.push(record);
-                }
-            }
+            let unseen = |r: &&SecondRecord| (r.switch_epoch, r.seq) > last;
+            let fresh: Vec<SecondRecord> = if self.world.sabotage.old_samples && segment.is_empty()
+            {
+                // All that the switch still has.
+                records.clone()
+            } else {
+                new.iter().filter(unseen).cloned().collect()
+            };
             segment.extend(fresh.iter().cloned());
-            kept += fresh.len();
+            let length = segment.len();
             if !fresh.is_empty() {
-                process.samples(stream, fresh, kept);
+                process.samples(stream, fresh, length);
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Every stop point of every scenario.
-#![expect(clippy::print_stdout, reason = "what was tried is worth reading when it fails")]
+#![expect(clippy::print_stdout, reason = "says what was tried")]
 
 use tidegate_sim::crash_points::{Report, run_all};
 

@@ -332,18 +332,20 @@ pub(crate) struct EngineArgs {
     /// End after so long without unfinished work
     #[arg(long, value_parser = parse_duration, default_value = "10m", value_name = "TIME")]
     pub(crate) idle_exit: Duration,
-    /// What stands behind the environments; a simulated platform only for a home without a host
-    #[arg(long, hide = true, value_name = "NAME", requires_if("simulated", "simulated_log"))]
-    pub(crate) platform: Option<Platform>,
-    /// What the simulated platform remembers: a line for every command that has reached it
-    #[arg(long, hide = true, value_name = "FILE", requires = "platform")]
+    /// Where releases run; `simulated` only in a home that never had a host
+    #[arg(long, hide = true, value_enum, default_value_t = PlatformArg::Process)]
+    pub(crate) platform: PlatformArg,
+    /// With the simulated platform: a line for every command that reaches it
+    #[arg(long, hide = true, value_name = "FILE")]
     pub(crate) simulated_log: Option<PathBuf>,
 }
 
-/// Platforms that an engine can be told to have instead of this machine.
+/// What an engine drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Platform {
-    /// Does at once whatever it is told; nothing runs, nobody is served.
+pub(crate) enum PlatformArg {
+    /// The host and the switch of this machine.
+    Process,
+    /// Nothing: every command is carried out at once and by nobody.
     Simulated,
 }
 

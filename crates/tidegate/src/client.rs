@@ -10,11 +10,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_ipc::{Client, IpcError};
+use tidegate_journal::Reader;
 use tidegate_wire::api::EngineStatus;
-use tidegate_wire::home::Home;
+use tidegate_wire::home::{EXIT_JOURNAL, Home};
 
 use crate::clock::Deadline;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::home;
 use crate::roles::VERSION;
 
@@ -24,8 +25,10 @@ pub(crate) const ANSWER: Duration = Duration::from_millis(1500);
 const START: Duration = Duration::from_secs(20);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(25);
-/// Between two starts of an engine that ended by itself.
-const AGAIN: Duration = Duration::from_millis(400);
+/// Before an engine is started again that ended by itself; doubled each time.
+const AGAIN: Duration = Duration::from_millis(200);
+/// So many engines that end by themselves, without another one that drives, are enough.
+const ENDED_MAX: u32 = 4;
 
 /// The engine of a home, spoken to.
 #[derive(Debug, Clone)]
@@ -56,6 +59,7 @@ impl Engine {
         let mut log = Log::open(home, "engine")?;
         let mut child: Option<Child> = None;
         let mut ended: Option<ExitStatus> = None;
+        let mut failures = 0;
         loop {
             // A process that is stopped takes connections and never answers; its successor opens a
             // socket of its own, so a short question is asked again and again.
@@ -71,10 +75,14 @@ impl Engine {
             {
                 ended = Some(status);
                 child = None;
-                if status.code() == Some(crate::exit::Exit::Input as i32) {
+                failures += u32::from(!status.success());
+                if status.code() == Some(EXIT_JOURNAL) {
+                    return Err(damaged(home).unwrap_or_else(|| no_engine(home, &mut log, ended)));
+                }
+                if status.code() == Some(Exit::Input as i32) || failures == ENDED_MAX {
                     return Err(no_engine(home, &mut log, ended));
                 }
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(AGAIN * 2_u32.pow(failures)).await;
             }
             if child.is_none() {
                 child = Some(spawn(home, "engine", &log)?);
@@ -137,6 +145,12 @@ impl Engine {
             match self.client.post(path, body, Duration::from_secs(20)).await {
                 Ok(answer) => return Ok(answer),
                 Err(IpcError::Connect { .. } | IpcError::Lost { .. }) if tries < 4 => {
+                    // A request that ends one engine after the other may have met damage.
+                    if tries > 1
+                        && let Some(failure) = damaged(&self.home)
+                    {
+                        return Err(failure);
+                    }
                     Self::ensure(&self.home).await?;
                 }
                 Err(error) => return Err(Failure::from_ipc(&error)),
@@ -253,6 +267,14 @@ impl Log {
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let from = lines.len().saturating_sub(5);
         lines.iter().skip(from).map(|line| crate::output::printable(line)).collect()
+    }
+}
+
+/// What is wrong with the journal, as far as everybody can see it.
+fn damaged(home: &Home) -> Option<Failure> {
+    match crate::source::journal(home) {
+        Err(failure) => Some(failure),
+        Ok(reader) => Some(Failure::from(reader?.verify().err()?)),
     }
 }
 

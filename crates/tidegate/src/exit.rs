@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Unreachable = 5,
     /// `--timeout` passed, it goes on.
     Timeout = 6,
+    /// An engine's own: it cannot read its journal, and the next one could not either.
+    Journal = tidegate_wire::home::EXIT_JOURNAL as isize,
     /// A defect of Tidegate.
     Defect = 70,
     /// Detached, it goes on.
@@ -148,7 +150,15 @@ impl From<tidegate_journal::Error> for Failure {
             Error::Conflict { .. } | Error::NotOwner { .. } => "journalOwner",
             Error::Storage { .. } => "journalUnreadable",
         };
-        let failure = Self::unreachable(code, "the journal cannot be read", "");
+        let message = match &error {
+            Error::Full(_) => "no space is left for the journal",
+            Error::Corrupt { .. }
+            | Error::Newer { .. }
+            | Error::Conflict { .. }
+            | Error::NotOwner { .. }
+            | Error::Storage { .. } => "the journal cannot be read",
+        };
+        let failure = Self::unreachable(code, message, "");
         let fix = match &error {
             Error::Newer { .. } => "use the version of Tidegate that wrote it, or a newer one",
             Error::Corrupt { .. } => {

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 /// Longest path that fits into a `sockaddr_un` with room for the longest socket name.
 pub const SOCKET_PATH_MAX: usize = 90;
 
+/// Exit code of an engine whose journal is damaged or of a newer form: another start ends the same
+/// way, until somebody has done something about it.
+pub const EXIT_JOURNAL: i32 = 65;
+
 /// Where everything of a home lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {

@@ -9,7 +9,9 @@ mod counts_true;
 mod crash_points;
 mod figures;
 mod first_run;
+mod journal_rate;
 mod kill_anywhere;
+mod many_rollouts;
 mod measured;
 mod rounds;
 mod seed;
@@ -74,6 +76,16 @@ pub const BARS: &[Bar] = &[
         name: "status-fast",
         about: "status within 20 ms over a long history; an idle home costs next to nothing",
         run: status_fast::run,
+    },
+    Bar {
+        name: "many-rollouts",
+        about: "1,000 rollouts in one engine: little memory, no waiting, no cost for the others",
+        run: many_rollouts::run,
+    },
+    Bar {
+        name: "journal-rate",
+        about: "durable events through the engine beside a bare loop over SQLite",
+        run: journal_rate::run,
     },
     Bar {
         name: "bad-input",

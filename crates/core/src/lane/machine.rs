@@ -175,7 +175,11 @@ impl Machine for LaneMachine {
             "next": state.next.as_ref().map(|n| n.release.version.clone()),
             "frozen": null,
         });
-        View { open: state.active.is_some() || state.next.is_some(), doc }
+        View { open: Self::is_open(state), doc }
+    }
+
+    fn is_open(state: &State) -> bool {
+        state.active.is_some() || state.next.is_some()
     }
 }
 

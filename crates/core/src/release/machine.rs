@@ -91,7 +91,11 @@ impl Machine for ReleaseMachine {
             "outcome": state.outcome,
             "principal": creation.principal,
         });
-        View { open: state.current.is_some(), doc }
+        View { open: Self::is_open(state), doc }
+    }
+
+    fn is_open(state: &State) -> bool {
+        state.current.is_some()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::spec::{CheckKind, CheckSpec, NoDataPolicy, Step};
 /// A gate on counts that sees nothing has an opinion about that after its `for`, at least this.
 const GATE_WINDOW_MS: u64 = 10_000;
 
-pub(super) fn ahead(flow: &mut Flow, volatile: &mut Volatile) {
+pub(super) fn ahead(flow: &mut Flow<'_>, volatile: &mut Volatile) {
     watch_counts(flow, volatile);
     if flow.state.stage.is_returning() {
         return;
@@ -35,6 +35,9 @@ pub(super) fn ahead(flow: &mut Flow, volatile: &mut Volatile) {
         Stage::Analysing => analysing(flow, volatile),
         Stage::Pausing => pausing(flow, volatile),
         Stage::Baking => {
+            if gone(flow, volatile) {
+                return;
+            }
             if volatile.elapsed_ms >= flow.bake_ms() && flow.state.paused_by.is_none() {
                 flow.baked(None);
             }
@@ -52,7 +55,7 @@ pub(super) fn ahead(flow: &mut Flow, volatile: &mut Volatile) {
     }
 }
 
-fn watch_counts(flow: &mut Flow, volatile: &Volatile) {
+fn watch_counts(flow: &mut Flow<'_>, volatile: &Volatile) {
     if !flow.state.is_watched() {
         return;
     }
@@ -71,7 +74,7 @@ fn evidence(numbers: &Numbers, volatile: &Volatile) -> Value {
 }
 
 /// What a superseded rollout has left is stopped once its requests are answered.
-fn leftovers(flow: &mut Flow, volatile: &Volatile) {
+fn leftovers(flow: &mut Flow<'_>, volatile: &Volatile) {
     if !flow.state.also || !flow.state.settled || flow.state.stage == Stage::Scaling {
         return;
     }
@@ -97,7 +100,7 @@ fn leftovers(flow: &mut Flow, volatile: &Volatile) {
 /// of its end, and no longer: without any request nothing comes.
 const LAST_SECONDS_MS: u64 = 2_500;
 
-fn scaling(flow: &mut Flow, volatile: &Volatile) {
+fn scaling(flow: &mut Flow<'_>, volatile: &Volatile) {
     let ready = volatile.canary(&flow.state).map_or(0, |v| v.ready);
     if volatile.capacity_is_current(&flow.state) && ready >= flow.state.canary.max(1) {
         let preview = first_address(&flow.state, volatile);
@@ -109,7 +112,25 @@ fn scaling(flow: &mut Flow, volatile: &Volatile) {
     }
 }
 
-fn pausing(flow: &mut Flow, volatile: &mut Volatile) {
+/// While it is watched it was ready once; if nothing of it comes back, it goes back.
+fn gone(flow: &mut Flow<'_>, volatile: &Volatile) -> bool {
+    let Some(start) = &flow.state.start else { return false };
+    let limit = start.proposal.environment.strategy.progress_deadline_ms;
+    if volatile.down_ms < limit {
+        return false;
+    }
+    let trouble = volatile.canary(&flow.state).and_then(|v| v.trouble.clone());
+    let trouble = trouble.unwrap_or_else(|| "nothing of it is ready".to_owned());
+    let version = &start.proposal.release.version;
+    let text = format!("{version} is down for {} s: {trouble}", limit / 1000);
+    flow.abort(Reason::new("progressDeadline", text), Outcome::RolledBack);
+    true
+}
+
+fn pausing(flow: &mut Flow<'_>, volatile: &mut Volatile) {
+    if gone(flow, volatile) {
+        return;
+    }
     let Some(Step::Pause { duration_ms: Some(duration) }) = flow.state.current() else { return };
     if volatile.elapsed_ms < *duration || flow.state.paused_by.is_some() {
         return;
@@ -135,13 +156,13 @@ fn pausing(flow: &mut Flow, volatile: &mut Volatile) {
     }
 }
 
-fn counts_watch(flow: &Flow) -> bool {
+fn counts_watch(flow: &Flow<'_>) -> bool {
     let counts = |c: &CheckSpec| matches!(c.kind, CheckKind::Counts(_));
     flow.state.watching().iter().any(|name| flow.state.check(name).is_some_and(counts))
 }
 
 /// The old version stays for a while, and until its last request is answered.
-fn cooling(flow: &mut Flow, volatile: &Volatile) {
+fn cooling(flow: &mut Flow<'_>, volatile: &Volatile) {
     let Some(start) = &flow.state.start else { return };
     let delay = match start.proposal.kind {
         RolloutKind::Undo => 0,
@@ -152,7 +173,10 @@ fn cooling(flow: &mut Flow, volatile: &Volatile) {
     let delay = if flow.state.superseded_by.is_some() { 0 } else { delay };
     let drained = volatile.draining(&flow.state, Some(&start.proposal.release)) == Some(0)
         || volatile.elapsed_ms >= delay + flow.state.drain_ms();
-    if volatile.elapsed_ms >= delay && drained && volatile.capacity_is_current(&flow.state) {
+    // Seen, not remembered: the host may have acted by itself in between.
+    let has_all = volatile.canary_weight(&flow.state) == Some(flow.state.wanted_bp);
+    let ready = drained && has_all && volatile.capacity_is_current(&flow.state);
+    if volatile.elapsed_ms >= delay && ready {
         flow.moves_again();
         flow.retire();
     } else if volatile.elapsed_ms >= delay {
@@ -160,7 +184,7 @@ fn cooling(flow: &mut Flow, volatile: &Volatile) {
     }
 }
 
-fn retiring(flow: &mut Flow, volatile: &Volatile) {
+fn retiring(flow: &mut Flow<'_>, volatile: &Volatile) {
     let release = flow.state.start.as_ref().map(|s| &s.proposal.release);
     let gone = volatile.capacity.as_ref().is_some_and(|c| {
         c.versions.iter().all(|v| {
@@ -176,7 +200,7 @@ fn retiring(flow: &mut Flow, volatile: &Volatile) {
     }
 }
 
-fn analysing(flow: &mut Flow, volatile: &mut Volatile) {
+fn analysing(flow: &mut Flow<'_>, volatile: &mut Volatile) {
     if !flow.state.gates_started {
         let ready = volatile.canary(&flow.state).map_or(0, |v| v.ready);
         if volatile.capacity_is_current(&flow.state) && ready >= flow.state.canary.max(1) {
@@ -200,7 +224,7 @@ fn analysing(flow: &mut Flow, volatile: &mut Volatile) {
 }
 
 /// A gate on counts.
-fn gate(flow: &mut Flow, volatile: &mut Volatile, spec: &CheckSpec) {
+fn gate(flow: &mut Flow<'_>, volatile: &mut Volatile, spec: &CheckSpec) {
     let CheckKind::Counts(counts) = &spec.kind else { return };
     let limit = volatile.gates.get(&spec.name);
     let words = limit.map(LimitWatch::words).unwrap_or_default();
@@ -242,7 +266,7 @@ fn too_few(spec: &CheckSpec, seen: Option<&LimitWatch>, minimum_sample: u32) -> 
 }
 
 /// A watching limit on counts that has seen too little, if this is what it does then.
-fn blind(flow: &Flow, volatile: &Volatile, policy: NoDataPolicy) -> Option<(String, String)> {
+fn blind(flow: &Flow<'_>, volatile: &Volatile, policy: NoDataPolicy) -> Option<(String, String)> {
     flow.state.watching().iter().find_map(|name| {
         let spec = flow.state.check(name).filter(|spec| spec.no_data == policy)?;
         let CheckKind::Counts(limit) = &spec.kind else { return None };
@@ -257,7 +281,7 @@ fn blind(flow: &Flow, volatile: &Volatile, policy: NoDataPolicy) -> Option<(Stri
 }
 
 /// Why a step whose time is over does not end yet.
-fn holding(flow: &Flow, volatile: &Volatile) -> Option<Reason> {
+fn holding(flow: &Flow<'_>, volatile: &Volatile) -> Option<Reason> {
     if let Some(text) = flow.source_down() {
         return Some(Reason::new("sourceDown", text));
     }
@@ -272,7 +296,7 @@ fn holding(flow: &Flow, volatile: &Volatile) -> Option<Reason> {
 }
 
 /// Aborts when what should move has not moved for too long.
-fn deadline(flow: &mut Flow, volatile: &Volatile) {
+fn deadline(flow: &mut Flow<'_>, volatile: &Volatile) {
     let Some(start) = &flow.state.start else { return };
     let limit = start.proposal.environment.strategy.progress_deadline_ms;
     if volatile.elapsed_ms < limit {
@@ -293,7 +317,7 @@ fn first_address(state: &State, volatile: &Volatile) -> Option<String> {
 }
 
 /// Checks that use `{previewUrl}` must not ask an instance that is gone.
-fn preview_moved(flow: &mut Flow, volatile: &Volatile) {
+fn preview_moved(flow: &mut Flow<'_>, volatile: &Volatile) {
     let Some(known) = &flow.state.preview else { return };
     let Some(canary) = volatile.canary(&flow.state) else { return };
     if !canary.addresses.is_empty()

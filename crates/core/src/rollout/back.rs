@@ -12,7 +12,7 @@ const HELD_AFTER_MS: u64 = 30_000;
 /// this with what is.
 const RESTART_PATIENCE_MS: u64 = 10_000;
 
-pub(super) fn back(flow: &mut Flow, volatile: &Volatile) {
+pub(super) fn back(flow: &mut Flow<'_>, volatile: &Volatile) {
     match flow.state.stage {
         Stage::ReturningCapacity => returning_capacity(flow, volatile),
         Stage::ReturningTraffic => match volatile.canary_weight(&flow.state) {
@@ -53,7 +53,7 @@ pub(super) fn back(flow: &mut Flow, volatile: &Volatile) {
 
 /// The old version was never stopped, or has to be started again first. In the first case any
 /// ready instance will do: it has been serving all along, and the new version is no better.
-fn returning_capacity(flow: &mut Flow, volatile: &Volatile) {
+fn returning_capacity(flow: &mut Flow<'_>, volatile: &Volatile) {
     let restarts = flow.state.back.as_ref().is_some_and(|b| b.restarts);
     let ready = volatile.previous(&flow.state).map_or(0, |v| v.ready);
     let patient = restarts && volatile.elapsed_ms < RESTART_PATIENCE_MS;
@@ -71,7 +71,7 @@ fn returning_capacity(flow: &mut Flow, volatile: &Volatile) {
 
 /// A wait on the way back (or of the clean-up) that is too long is shown; it goes on by itself, or
 /// makes room for a newer release.
-pub(super) fn held(flow: &mut Flow, volatile: &Volatile, code: &str, text: &str) {
+pub(super) fn held(flow: &mut Flow<'_>, volatile: &Volatile, code: &str, text: &str) {
     if volatile.elapsed_ms >= HELD_AFTER_MS && flow.state.held.is_none() {
         let text = volatile.silent.clone().unwrap_or_else(|| text.to_owned());
         flow.emit(Event::Held { reason: Reason::new(code, text) });

@@ -1,8 +1,10 @@
 //! The way forward and the way back: which events follow from a state.
 //!
-//! A [`Flow`] holds a scratch state; every event that it emits is folded at once, so that the next
-//! rule sees it. Abort is not a step: it leaves the step loop for a path of its own, capacity first,
+//! A [`Flow`] folds every event that it emits into a state of its own at once, so that the next
+//! rule sees it; as long as there is none, which is most of the time, it only looks. Abort is not a step: it leaves the step loop for a path of its own, capacity first,
 //! then traffic, then drain, then down.
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 
@@ -17,19 +19,19 @@ use crate::time::Timestamp;
 use crate::traffic::FULL_WEIGHT;
 
 /// Events in the making.
-pub(super) struct Flow {
-    pub(super) state: State,
+pub(super) struct Flow<'a> {
+    pub(super) state: Cow<'a, State>,
     pub(super) now: Timestamp,
     pub(super) events: Vec<Event>,
 }
 
-impl Flow {
-    pub(super) fn new(state: &State, now: Timestamp) -> Self {
-        Self { state: state.clone(), now, events: Vec::new() }
+impl<'a> Flow<'a> {
+    pub(super) fn new(state: &'a State, now: Timestamp) -> Self {
+        Self { state: Cow::Borrowed(state), now, events: Vec::new() }
     }
 
     pub(super) fn emit(&mut self, event: Event) {
-        self.state.apply(&event, self.now);
+        self.state.to_mut().apply(&event, self.now);
         self.events.push(event);
     }
 

@@ -11,7 +11,7 @@ use crate::spec::NoDataPolicy;
 /// A measurement that could not be made is tried again after this, not after the interval.
 pub(super) const ERROR_RETRY_MS: u64 = 2_000;
 
-impl Flow {
+impl Flow<'_> {
     /// The answer of a measurement, by its effect's key (`check-gate-3-smoke`).
     pub(super) fn measured(&mut self, key: &str, outcome: &EffectOutcome) {
         let Some((gate, number, check)) = parse(key) else { return };

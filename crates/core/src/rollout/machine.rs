@@ -65,9 +65,12 @@ impl Machine for RolloutMachine {
         view::view(id, state, volatile)
     }
 
+    fn is_open(state: &State) -> bool {
+        !matches!(state.stage, Stage::New | Stage::Ended)
+    }
+
     fn watches(state: &State) -> Option<Watch> {
-        let open = !matches!(state.stage, Stage::New | Stage::Ended);
-        open.then(|| Watch {
+        Self::is_open(state).then(|| Watch {
             target: docs::target(state).to_owned(),
             lane: docs::lane(state),
             samples: true,
@@ -75,7 +78,7 @@ impl Machine for RolloutMachine {
     }
 }
 
-fn ask(flow: &mut Flow, input: Input) -> Result<(), Rejected> {
+fn ask(flow: &mut Flow<'_>, input: Input) -> Result<(), Rejected> {
     let stage = flow.state.stage;
     if let Input::Start(start) = input {
         if stage == Stage::New {
@@ -121,7 +124,7 @@ fn ask(flow: &mut Flow, input: Input) -> Result<(), Rejected> {
     Ok(())
 }
 
-fn promote(flow: &mut Flow, full: bool, principal: String) -> Result<(), Rejected> {
+fn promote(flow: &mut Flow<'_>, full: bool, principal: String) -> Result<(), Rejected> {
     let stage = flow.state.stage;
     if stage == Stage::Baking {
         let text = format!("{principal} ended the bake window");
@@ -159,7 +162,7 @@ fn promote(flow: &mut Flow, full: bool, principal: String) -> Result<(), Rejecte
     Ok(())
 }
 
-fn abort(flow: &mut Flow, principal: &str, reason: Option<String>) -> Result<(), Rejected> {
+fn abort(flow: &mut Flow<'_>, principal: &str, reason: Option<String>) -> Result<(), Rejected> {
     let stage = flow.state.stage;
     if stage == Stage::Ended {
         return if flow.state.outcome == Some(Outcome::Promoted) {
@@ -178,11 +181,11 @@ fn abort(flow: &mut Flow, principal: &str, reason: Option<String>) -> Result<(),
     Ok(())
 }
 
-fn not_now(flow: &Flow, verb: &str) -> String {
+fn not_now(flow: &Flow<'_>, verb: &str) -> String {
     format!("there is nothing to {verb} now: {}", view::stage_words(&flow.state))
 }
 
-fn timer(flow: &mut Flow, key: &str) {
+fn timer(flow: &mut Flow<'_>, key: &str) {
     if let Some((what, seq)) = key.strip_prefix("again:").and_then(|rest| rest.split_once(':')) {
         let last =
             if what == "capacity" { flow.state.capacity_seq } else { flow.state.traffic_seq };
@@ -204,7 +207,7 @@ fn timer(flow: &mut Flow, key: &str) {
     }
 }
 
-fn answer(flow: &mut Flow, key: &str, outcome: &EffectOutcome) {
+fn answer(flow: &mut Flow<'_>, key: &str, outcome: &EffectOutcome) {
     if flow.state.stage == Stage::Ended {
         return;
     }
@@ -219,7 +222,7 @@ fn answer(flow: &mut Flow, key: &str, outcome: &EffectOutcome) {
     }
 }
 
-fn staged(flow: &mut Flow, outcome: &EffectOutcome) {
+fn staged(flow: &mut Flow<'_>, outcome: &EffectOutcome) {
     if flow.state.stage != Stage::Staging {
         return;
     }
@@ -237,7 +240,7 @@ fn staged(flow: &mut Flow, outcome: &EffectOutcome) {
     }
 }
 
-fn document_answered(flow: &mut Flow, key: &str, outcome: &EffectOutcome) {
+fn document_answered(flow: &mut Flow<'_>, key: &str, outcome: &EffectOutcome) {
     let state = &flow.state;
     let is_capacity =
         key == docs::document_key("capacity", state.capacity_seq, state.capacity_again);
@@ -276,7 +279,7 @@ fn document_answered(flow: &mut Flow, key: &str, outcome: &EffectOutcome) {
     }
 }
 
-fn run_ended(flow: &mut Flow, index: &str, outcome: &EffectOutcome) {
+fn run_ended(flow: &mut Flow<'_>, index: &str, outcome: &EffectOutcome) {
     let Ok(index) = index.parse::<usize>() else { return };
     let Some(Step::Run { name, .. }) = flow.state.moves.get(index).cloned() else { return };
     let (result, text) = match outcome {

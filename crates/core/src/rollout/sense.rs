@@ -53,6 +53,8 @@ pub struct Volatile {
     pub(super) segment: Option<Digest>,
     /// Whether it was healthy at the last tick and in every report since.
     healthy: bool,
+    /// Milliseconds for which nothing of the new version has been ready although it should.
+    pub(super) down_ms: u64,
     /// The targets that do not answer, and why.
     pub silent: Option<String>,
     /// What keeps a step from ending although its time is over.
@@ -81,6 +83,7 @@ impl Volatile {
             self.over_at = None;
             self.gates.clear();
             self.healthy = false;
+            self.down_ms = 0;
         }
     }
 
@@ -107,9 +110,13 @@ impl Volatile {
             .is_some_and(|fence| fence.seq >= state.capacity_seq)
     }
 
-    /// The switch's report, if it is about the last traffic document or a newer one.
+    /// The switch's report, if it is about the last traffic document or a newer one. The fallback's
+    /// sequence is above all others of its epoch, but a document of a later epoch follows it: what
+    /// the host has put in force is not what was asked for last.
     fn current_traffic(&self, state: &State) -> Option<&LaneTraffic> {
-        self.traffic.as_ref().filter(|t| t.fence.is_some_and(|f| f.seq >= state.traffic_seq))
+        let seq = self.traffic.as_ref()?.fence?.seq;
+        let current = seq >= state.traffic_seq && seq != state.fallback_seq();
+        self.traffic.as_ref().filter(|_| current)
     }
 
     /// Basis points of the new version in force, if they are known since the last document. The
@@ -147,10 +154,20 @@ impl Volatile {
             && (state.canary == 0 || self.canary(state).is_some_and(|v| v.ready > 0))
     }
 
+    /// The host answers, and nothing of the new version is ready.
+    fn is_down(&self, state: &State) -> bool {
+        state.paused_by.is_none()
+            && self.silent.is_none()
+            && state.canary > 0
+            && self.capacity_is_current(state)
+            && self.canary(state).is_none_or(|v| v.ready == 0)
+    }
+
     /// Milliseconds of a tick that count in this stage.
     fn counted(&mut self, state: &State, awake_ms: u64, now: Timestamp) -> u64 {
         let healthy = self.is_healthy(state);
         let was_healthy = std::mem::replace(&mut self.healthy, healthy);
+        self.down_ms = if self.is_down(state) { self.down_ms + awake_ms } else { 0 };
         let counts = match state.stage {
             Stage::Pausing | Stage::Baking => was_healthy && self.healthy,
             Stage::New
@@ -247,8 +264,12 @@ fn feed(state: &State, volatile: &mut Volatile, records: &[SecondRecord]) {
         }
         let count = Count { requests: u64::from(record.n), errors: u64::from(record.errors()) };
         if record.version != release.version || record.digest != release.digest {
-            volatile.stable.requests += count.requests;
-            volatile.stable.errors += count.errors;
+            // The last seconds of a version that went before are neither's.
+            let old = start.previous.as_ref().map(|p| &p.release);
+            if old.is_some_and(|o| o.version == record.version && o.digest == record.digest) {
+                volatile.stable.requests += count.requests;
+                volatile.stable.errors += count.errors;
+            }
             continue;
         }
         volatile.canary.requests += count.requests;
@@ -285,7 +306,7 @@ fn limits<'a>(
     })
 }
 
-fn react(flow: &mut Flow, volatile: &mut Volatile) {
+fn react(flow: &mut Flow<'_>, volatile: &mut Volatile) {
     if fallback_applied(flow, volatile) {
         return;
     }
@@ -297,23 +318,30 @@ fn react(flow: &mut Flow, volatile: &mut Volatile) {
 }
 
 /// The host has put the old version back by itself: that is how it is now.
-fn fallback_applied(flow: &mut Flow, volatile: &Volatile) -> bool {
-    let Some(fallback) = volatile.capacity.as_ref().and_then(|c| c.fallback_applied.as_ref())
-    else {
-        return false;
-    };
+fn fallback_applied(flow: &mut Flow<'_>, volatile: &Volatile) -> bool {
+    let ours = flow.state.fallback_seq();
+    let told = volatile
+        .capacity
+        .as_ref()
+        .and_then(|c| c.fallback_applied.as_ref())
+        .filter(|fallback| fallback.fence.seq == ours);
+    // The host forgets it with the next capacity document; the switch shows what is in force.
+    let seen = volatile.traffic.as_ref().and_then(|t| t.fence).is_some_and(|f| f.seq == ours);
     // Once the old version is being stopped no such document is in force any more.
     if flow.state.stage.is_returning()
         || flow.state.stage == Stage::Retiring
-        || fallback.fence.seq != flow.state.fallback_seq()
+        || (told.is_none() && !seen)
     {
         return false;
     }
-    let silence_ms = fallback.silence_ms;
+    let silence_ms = told.map_or(0, |fallback| fallback.silence_ms);
     flow.emit(Event::FallbackApplied { silence_ms });
+    let how_long = match silence_ms {
+        0 => "for too long".to_owned(),
+        ms => format!("for {} s", ms / 1000),
+    };
     let text = format!(
-        "the host heard nothing from the engine for {} s and has put the old version back",
-        silence_ms / 1000
+        "the host heard nothing from the engine {how_long} and has put the old version back"
     );
     flow.abort(Reason::new("engineLost", text), Outcome::RolledBack);
     true

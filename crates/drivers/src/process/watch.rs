@@ -235,12 +235,11 @@ async fn silence(inner: &Inner, told: &Told<'_>) -> Epoch {
                 reported = true;
                 told.tell(Seen::Silence(millis, why)).await;
             }
-            Some(_) => {}
             None if reported => {
                 reported = false;
                 told.again().await;
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 }

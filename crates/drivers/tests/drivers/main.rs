@@ -7,5 +7,4 @@ mod checks;
 mod conformance;
 mod doubles;
 mod process;
-mod simulated;
 mod watching;

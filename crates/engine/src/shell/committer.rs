@@ -22,6 +22,8 @@ use crate::step::{Engine, Fatal, Input, Outputs, Request};
 const BATCH_MAX: usize = 256;
 /// Collecting inputs for one step takes at most so long.
 const COLLECT_MAX: Duration = Duration::from_millis(2);
+/// Those who were answered together often ask again together: for them a turn waits so long.
+const GATHER_MAX: Duration = Duration::from_millis(1);
 /// A tick counts at most so much as observed.
 const AWAKE_MAX_MS: u64 = 2_000;
 /// Messages that wait for the committer; whoever has more to say waits.
@@ -162,6 +164,8 @@ pub(super) struct Committer<J> {
     pub(super) stop: Arc<AtomicBool>,
     pub(super) last_tick: Option<Instant>,
     pub(super) tokens: u64,
+    /// How many were answered by the last turn.
+    pub(super) answered: usize,
 }
 
 /// What one turn of the loop has collected.
@@ -180,6 +184,8 @@ impl<J: Journal> Committer<J> {
     /// # Errors
     /// [`Fatal`]: the process must end at once, without answering anybody.
     pub(super) fn run(mut self) -> Result<Engine<J>, Fatal> {
+        // Only its timer is needed. Without one a turn takes what is there, which is as correct.
+        let waits = tokio::runtime::Builder::new_current_thread().enable_time().build().ok();
         loop {
             self.outlets.pulse.idle();
             let Some(first) = self.inbox.blocking_recv() else { return Ok(self.engine) };
@@ -187,24 +193,25 @@ impl<J: Journal> Committer<J> {
                 return Ok(self.engine);
             }
             self.outlets.pulse.busy();
-            let turn = self.collect(first);
+            let turn = self.collect(first, waits.as_ref());
             if self.turn(turn)? {
                 return Ok(self.engine);
             }
         }
     }
 
-    fn collect(&mut self, first: Message) -> Turn {
+    fn collect(&mut self, first: Message, waits: Option<&tokio::runtime::Runtime>) -> Turn {
         let started = Instant::now();
         let mut turn = Turn::default();
         self.take(first, &mut turn);
         while turn.close.is_none()
             && turn.inputs.len() + turn.looks.len() < BATCH_MAX
             && started.elapsed() < COLLECT_MAX
-            && let Ok(next) = self.inbox.try_recv()
+            && let Some(next) = self.next(&turn, started, waits)
         {
             self.take(next, &mut turn);
         }
+        self.answered = turn.asked.len();
         if turn.ticked {
             let now = Instant::now();
             let awake = self.last_tick.map_or(0, |last| now.duration_since(last).as_millis());
@@ -213,6 +220,23 @@ impl<J: Journal> Committer<J> {
             turn.inputs.push(Input::Tick { awake_ms });
         }
         turn
+    }
+
+    /// The next message for this turn. One sync serves as many as there are, so a turn with fewer
+    /// questions than the last one waits for a moment; a question that is asked alone never waits.
+    fn next(
+        &mut self,
+        turn: &Turn,
+        started: Instant,
+        waits: Option<&tokio::runtime::Runtime>,
+    ) -> Option<Message> {
+        if let Ok(next) = self.inbox.try_recv() {
+            return Some(next);
+        }
+        let more = !turn.asked.is_empty() && turn.asked.len() < self.answered;
+        let left = GATHER_MAX.checked_sub(started.elapsed()).filter(|_| more)?;
+        let inbox = &mut self.inbox;
+        waits?.block_on(async { tokio::time::timeout(left, inbox.recv()).await.ok().flatten() })
     }
 
     fn take(&mut self, message: Message, turn: &mut Turn) {

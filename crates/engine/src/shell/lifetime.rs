@@ -19,7 +19,7 @@ use super::dispatcher::{Dispatcher, Drivers};
 use super::handle::EngineHandle;
 use super::samples::Store;
 use super::{
-    End, Ended, MakeDrivers, MakeRouter, Owner, ShellError, system, tidy, watch as watcher,
+    End, Ended, MakeDrivers, MakeRouter, Owner, ShellError, room, system, tidy, watch as watcher,
 };
 
 /// Between two ticks, and with many streams.
@@ -28,6 +28,8 @@ const TICK: Duration = Duration::from_millis(200);
 const TICK_MANY: Duration = Duration::from_secs(1);
 /// Up to so many watching streams are ticked often.
 const TICK_FEW: usize = 100;
+/// Between two looks at the room on the disk, while work is open.
+const LOOK_AT_ROOM: Duration = Duration::from_millis(500);
 /// How long a target may take to hear whether work is open.
 const TELL_MAX: Duration = Duration::from_secs(5);
 /// How long answers that are on their way have at the end.
@@ -134,6 +136,7 @@ impl Life {
         ));
         runtime.spawn(tick(self.clock, facts.clone(), self.inbox.clone()));
         runtime.spawn(tell(Arc::clone(&drivers), facts.clone()));
+        runtime.spawn(keep_room(self.home.clone(), facts.clone()));
         let activity = Activity::new();
         let domain = (self.router)(self.handle.clone());
         let router = api::router(&self.handle, domain, &activity);
@@ -244,6 +247,14 @@ async fn tell(drivers: Arc<Drivers>, mut facts: watch::Receiver<Facts>) {
         };
         let _in_time = timeout(TELL_MAX, tell_all(&drivers, open)).await;
         told = open;
+    }
+}
+
+/// While work is open, looks whether there is room for its way back.
+async fn keep_room(home: Home, mut facts: watch::Receiver<Facts>) {
+    while facts.wait_for(|facts| facts.open).await.is_ok() {
+        room::look(&home);
+        sleep_until(Instant::now() + LOOK_AT_ROOM).await;
     }
 }
 

@@ -21,6 +21,7 @@ mod lifetime;
 pub mod ownership;
 pub mod pulse;
 mod rfc3339;
+mod room;
 pub mod samples;
 mod watch;
 
@@ -169,6 +170,8 @@ where
         Acquired::Other(pid) => return Ok(Ended::OtherEngine(pid)),
     };
     let journal = open(&config.home).map_err(Fatal::from)?;
+    // Opening has taken the reserve again, which may have been the last room.
+    room::look(&config.home);
     drive(config, &ownership, pulse, journal)
 }
 
@@ -206,6 +209,7 @@ fn drive<J: Journal + Send + 'static>(
         stop: Arc::clone(&stop),
         last_tick: None,
         tokens: 0,
+        answered: 0,
     };
     let handle = EngineHandle {
         inner: Arc::new(Inner {

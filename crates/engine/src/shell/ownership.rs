@@ -25,8 +25,8 @@ use super::pulse::Pulse;
 /// A heartbeat whose content has not changed for so long belongs to an owner that is stuck.
 pub const STALE: Duration = Duration::from_secs(3);
 /// A heartbeat file that was last written [`STALE`] ago needs to be watched for so long only, which
-/// is two beats: whoever started us may have waited already.
-const CONFIRM: Duration = Duration::from_secs(1);
+/// is more than a beat: whoever started us has waited already.
+const CONFIRM: Duration = Duration::from_millis(750);
 /// Between two beats.
 const BEAT: Duration = Duration::from_millis(500);
 /// Between two looks of a waiter.
@@ -192,6 +192,8 @@ fn open_private(path: &Path) -> Result<File, OwnershipError> {
 
 /// With the lock in hand: beat at once, then say who we are.
 fn settle(home: &Home, lock: File, pulse: &Arc<Pulse>) -> Result<Ownership, OwnershipError> {
+    // Nothing below can be written on a full disk.
+    super::room::look(home);
     let path = home.engine_heartbeat();
     let beat_file = open_private(&path)?;
     let failed =

@@ -5,8 +5,11 @@
 
 mod live;
 mod round;
+mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tidegate_core::capacity::LaneCapacity;
@@ -18,7 +21,7 @@ use tidegate_journal::{Envelope, Journal, Outgoing, Pending};
 
 use crate::effects::Sending;
 use crate::registry::Registry;
-use live::Live;
+use table::{Map, Table};
 
 /// What a step can be given.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,12 +95,24 @@ pub struct Outputs {
     pub events: Vec<Envelope>,
     /// When the next timer is due.
     pub next_due: Option<Timestamp>,
-    /// Set when the watches have changed: all of them now, with the streams behind each.
+    /// Set when the watches have changed: all of them now, with the streams behind each. Not for
+    /// those who follow [`Outputs::watch_changes`]; see [`Engine::with_watch_changes_only`].
     pub watches: Option<BTreeMap<Watch, BTreeSet<StreamId>>>,
+    /// What has changed of the watches, in order.
+    pub watch_changes: Vec<WatchChange>,
     /// Messages that the receiver refused, for the log.
     pub dropped: Vec<String>,
     /// Whether there is unfinished work.
     pub open: bool,
+}
+
+/// A stream begins or ceases to watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchChange {
+    /// It wants to be told.
+    Began(Watch, StreamId),
+    /// It does not any more.
+    Ceased(Watch, StreamId),
 }
 
 /// Why the process must end. Recovery is the normal path.
@@ -120,17 +135,25 @@ pub struct Engine<J> {
     registry: Registry,
     epoch: Epoch,
     now: Timestamp,
-    live: BTreeMap<StreamId, Live>,
+    live: Table,
     timers: BTreeSet<(Timestamp, StreamId, String)>,
-    timer_due: BTreeMap<(StreamId, String), Timestamp>,
+    timer_due: Map<(StreamId, String), Timestamp>,
     pending: BTreeMap<u64, (StreamId, String)>,
-    effect_ids: BTreeMap<(StreamId, String), u64>,
+    effect_ids: Map<(StreamId, String), u64>,
     sends: BTreeMap<u64, (StreamId, Value)>,
     watches: BTreeMap<Watch, BTreeSet<StreamId>>,
-    watches_changed: bool,
-    capacity: BTreeMap<(String, String), LaneCapacity>,
-    traffic: BTreeMap<(String, String), LaneTraffic>,
-    open: usize,
+    watch_changes: Vec<WatchChange>,
+    whole_watches: bool,
+    lanes: Map<(String, String), Lane>,
+    open: HashSet<StreamId, BuildHasherDefault<DefaultHasher>>,
+}
+
+/// A lane at a target, as somebody watches it: who does, and the last reports.
+#[derive(Default)]
+struct Lane {
+    watchers: Vec<Arc<StreamId>>,
+    capacity: Option<Arc<LaneCapacity>>,
+    traffic: Option<Arc<LaneTraffic>>,
 }
 
 impl<J: Journal> Engine<J> {
@@ -151,17 +174,17 @@ impl<J: Journal> Engine<J> {
             registry,
             epoch,
             now,
-            live: BTreeMap::new(),
+            live: Table::default(),
             timers: BTreeSet::new(),
-            timer_due: BTreeMap::new(),
+            timer_due: Map::default(),
             pending: BTreeMap::new(),
-            effect_ids: BTreeMap::new(),
+            effect_ids: Map::default(),
             sends: BTreeMap::new(),
             watches: BTreeMap::new(),
-            watches_changed: true,
-            capacity: BTreeMap::new(),
-            traffic: BTreeMap::new(),
-            open: 0,
+            watch_changes: Vec::new(),
+            whole_watches: true,
+            lanes: Map::default(),
+            open: HashSet::default(),
         };
         let mut outputs = Outputs::default();
         for timer in engine.journal.timers()? {
@@ -176,9 +199,11 @@ impl<J: Journal> Engine<J> {
             for row in engine.journal.views(kind, true, usize::MAX)? {
                 engine.load(&row.stream)?;
                 engine.refresh(&row.stream);
+                engine.evict(std::slice::from_ref(&row.stream));
             }
         }
         engine.finish(&mut outputs);
+        outputs.watches = Some(engine.watches.clone());
         Ok((engine, outputs))
     }
 
@@ -192,6 +217,20 @@ impl<J: Journal> Engine<J> {
         self.round(inputs, &mut outputs)?;
         self.finish(&mut outputs);
         Ok(outputs)
+    }
+
+    /// From now on only [`Outputs::watch_changes`] tells of watches: a copy of all of them for
+    /// every stream that begins or ends costs too much when there are many.
+    #[must_use]
+    pub fn with_watch_changes_only(mut self) -> Self {
+        self.whole_watches = false;
+        self
+    }
+
+    /// All watches now, with the streams behind each.
+    #[must_use]
+    pub fn watches(&self) -> &BTreeMap<Watch, BTreeSet<StreamId>> {
+        &self.watches
     }
 
     /// The owner's number.
@@ -248,10 +287,11 @@ impl<J: Journal> Engine<J> {
 
     fn finish(&mut self, outputs: &mut Outputs) {
         outputs.next_due = self.timers.first().map(|(due, _, _)| *due);
-        outputs.open = self.open > 0 || !self.pending.is_empty() || !self.sends.is_empty();
-        if std::mem::take(&mut self.watches_changed) {
+        outputs.open = !self.open.is_empty() || !self.pending.is_empty() || !self.sends.is_empty();
+        if !self.watch_changes.is_empty() && self.whole_watches {
             outputs.watches = Some(self.watches.clone());
         }
+        outputs.watch_changes = std::mem::take(&mut self.watch_changes);
     }
 
     fn remember(&mut self, row: Pending, outputs: &mut Outputs) {

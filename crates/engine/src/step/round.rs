@@ -1,9 +1,10 @@
 //! One round: inputs to changes to a commit, then the messages that it caused, until it is quiet.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
-use tidegate_core::machine::{Command, Sensed, Stimulus, Watch};
+use tidegate_core::machine::{Command, Sensed, Stimulus};
 use tidegate_core::{Rejected, StreamId};
 use tidegate_journal::{Batch, Change, Journal, Outgoing};
 
@@ -16,6 +17,8 @@ const ROUNDS_MAX: usize = 64;
 const SENSES_MAX: usize = 32;
 /// Events between two snapshots of a stream.
 const SNAPSHOT_EVERY: u64 = 64;
+/// The same for streams that are let go of after every step and read again when they are asked.
+const SNAPSHOT_EVERY_UNWATCHED: u64 = 16;
 
 /// What one transaction is going to change, by stream, in the order of first touch.
 #[derive(Default)]
@@ -74,27 +77,29 @@ impl<J: Journal> Engine<J> {
                 Ok(())
             }
             Input::Capacity(target, report) => {
-                let streams = self.watchers(&target, &report.lane);
-                let key = (target, report.lane.clone());
-                self.capacity.insert(key, report.clone());
+                let lane = self.lanes.entry((target, report.lane.clone())).or_default();
+                let report = Arc::new(report);
+                lane.capacity = Some(Arc::clone(&report));
+                let streams = lane.watchers.clone();
                 self.sense_all(&streams, &Sensed::Capacity(&report), draft, outputs)
             }
             Input::Traffic(target, report) => {
-                let streams = self.watchers(&target, &report.lane);
-                let key = (target, report.lane.clone());
-                self.traffic.insert(key, report.clone());
+                let lane = self.lanes.entry((target, report.lane.clone())).or_default();
+                let report = Arc::new(report);
+                lane.traffic = Some(Arc::clone(&report));
+                let streams = lane.watchers.clone();
                 self.sense_all(&streams, &Sensed::Traffic(&report), draft, outputs)
             }
             Input::Samples { stream, records, segment } => {
                 let sensed = Sensed::Samples { records: &records, segment: &segment };
-                self.sense_all(&[stream], &sensed, draft, outputs)
+                self.sense_all(&[Arc::new(stream)], &sensed, draft, outputs)
             }
             Input::Silence(target, for_ms, why) => {
                 let streams: Vec<_> = self
                     .watches
                     .iter()
                     .filter(|(watch, _)| watch.target == target)
-                    .flat_map(|(_, streams)| streams.iter().cloned())
+                    .flat_map(|(_, streams)| streams.iter().cloned().map(Arc::new))
                     .collect();
                 let sensed = Sensed::Silence { target: &target, for_ms, why: &why };
                 self.sense_all(&streams, &sensed, draft, outputs)
@@ -163,22 +168,37 @@ impl<J: Journal> Engine<J> {
                 outputs.dropped.push(format!("{stream}: timer: {rejected}"));
             }
         }
-        let streams: Vec<_> = self.watches.values().flatten().cloned().collect();
-        for stream in streams {
-            let Some(live) = self.live.get_mut(&stream) else { continue };
-            let counted = if std::mem::replace(&mut live.ticked, true) { awake_ms } else { 0 };
-            self.sense_all(&[stream], &Sensed::Tick { awake_ms: counted }, draft, outputs)?;
+        for number in 0..self.live.end() {
+            self.tick_one(number, awake_ms, draft, outputs)?;
         }
         Ok(())
     }
 
-    fn watchers(&self, target: &str, lane: &str) -> Vec<StreamId> {
-        let watch = |samples| Watch { target: target.to_owned(), lane: lane.to_owned(), samples };
-        [watch(false), watch(true)]
-            .iter()
-            .filter_map(|watch| self.watches.get(watch))
-            .flat_map(|streams| streams.iter().cloned())
-            .collect()
+    /// Nearly always nothing comes of it: then nothing but the stream itself is touched.
+    fn tick_one(
+        &mut self,
+        number: usize,
+        awake_ms: u64,
+        draft: &mut Draft,
+        outputs: &mut Outputs,
+    ) -> Result<(), Fatal> {
+        let now = self.now;
+        let Some(live) = self.live.at(number).filter(|live| live.watch.is_some()) else {
+            return Ok(());
+        };
+        let stream = Arc::clone(&live.id);
+        if !std::mem::replace(&mut live.ticked, true) {
+            let sensed = Sensed::Tick { awake_ms: 0 };
+            return self.sense_all(&[stream], &sensed, draft, outputs);
+        }
+        let (occurred, progress) = live.slot.sense(&stream, &Sensed::Tick { awake_ms }, now);
+        if occurred.is_empty() && progress.is_none() {
+            return Ok(());
+        }
+        if self.sensed(&stream, occurred, progress, draft) {
+            self.settle(&stream, draft, outputs)?;
+        }
+        Ok(())
     }
 
     /// Asks a machine and records what it lets happen.
@@ -203,7 +223,7 @@ impl<J: Journal> Engine<J> {
 
     fn sense_all(
         &mut self,
-        streams: &[StreamId],
+        streams: &[Arc<StreamId>],
         sensed: &Sensed<'_>,
         draft: &mut Draft,
         outputs: &mut Outputs,
@@ -231,6 +251,17 @@ impl<J: Journal> Engine<J> {
             live.slot.sense(stream, &Sensed::Progress(&progress), now);
         }
         let (occurred, progress) = live.slot.sense(stream, sensed, now);
+        Ok(self.sensed(stream, occurred, progress, draft))
+    }
+
+    /// Records what came of something sensed; whether there were events.
+    fn sensed(
+        &mut self,
+        stream: &StreamId,
+        occurred: Vec<Occurred>,
+        progress: Option<Value>,
+        draft: &mut Draft,
+    ) -> bool {
         if let Some(progress) = progress {
             let change = self.change(draft, stream);
             change.progress = Some(progress);
@@ -238,7 +269,7 @@ impl<J: Journal> Engine<J> {
         }
         let changed = !occurred.is_empty();
         self.record(stream, occurred, draft);
-        Ok(changed)
+        changed
     }
 
     /// A state that has changed is shown the last reports again: what it waits for may have been
@@ -254,12 +285,14 @@ impl<J: Journal> Engine<J> {
             let Some(watch) = self.live.get(stream).and_then(|live| live.watch.clone()) else {
                 return Ok(());
             };
-            let key = (watch.target, watch.lane);
+            let lane = self.lanes.get(&(watch.target, watch.lane));
+            let (capacity, traffic) =
+                lane.map(|lane| (lane.capacity.clone(), lane.traffic.clone())).unwrap_or_default();
             let mut changed = false;
-            if let Some(report) = self.capacity.get(&key).cloned() {
+            if let Some(report) = capacity {
                 changed |= self.sense(stream, &Sensed::Capacity(&report), draft)?;
             }
-            if let Some(report) = self.traffic.get(&key).cloned() {
+            if let Some(report) = traffic {
                 changed |= self.sense(stream, &Sensed::Traffic(&report), draft)?;
             }
             self.refresh(stream);
@@ -343,8 +376,10 @@ impl<J: Journal> Engine<J> {
             }
             // A stream that is at rest keeps its state beside its events, so that those may be
             // archived one day.
-            let rests = !change.events.is_empty() && !live.open;
-            if rests || live.version >= live.snapshot_version + SNAPSHOT_EVERY {
+            let rests = change.view.as_ref().is_some_and(|view| !view.open);
+            let every =
+                if live.watch.is_some() { SNAPSHOT_EVERY } else { SNAPSHOT_EVERY_UNWATCHED };
+            if rests || live.version >= live.snapshot_version + every {
                 live.snapshot_version = live.version;
                 change.snapshot = Some(live.slot.snapshot());
             }

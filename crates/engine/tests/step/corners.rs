@@ -76,6 +76,18 @@ fn nothing_of_a_rollout_is_pending_when_it_has_ended() {
 }
 
 #[test]
+fn a_version_that_dies_while_it_is_watched_is_taken_back() {
+    let mut world = with_v1();
+    release(&mut world, "v2");
+    world.until(R2, "pausing", |doc| doc["step"]["kind"] == "pause");
+    world.never_ready.push("v2".into());
+    world.report();
+    world.until(R2, "ended", ended);
+    assert_eq!(world.rollout(R2)["outcome"], "rolledBack");
+    assert_eq!(world.rollout(R2)["reason"]["code"], "progressDeadline");
+}
+
+#[test]
 fn an_undo_that_is_asked_twice_is_done_once() {
     let mut world = with_v1();
     release(&mut world, "v2");

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::Digest;
 use tidegate_core::capacity::CapacityDoc;
 use tidegate_wire::PROTOCOL;
-use tidegate_wire::error::ErrorBody;
+use tidegate_wire::error::{ErrorBody, OTHER_HOME, STALE_FENCE};
 use tidegate_wire::host::{Accepted, Capacity, Claim, Claimed, Contact, HostReport, Run, Stage};
 
 use crate::host::Host;
@@ -77,17 +77,36 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
     })
 }
 
+/// Passes an answer on. That somebody was refused because of fence or home is written down: who it
+/// was, under which fence, and what the floor is here.
+fn told<T>(
+    call: &str,
+    home: &str,
+    fence: impl std::fmt::Display,
+    answer: Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    if let Err(Refusal { body, .. }) = &answer
+        && [STALE_FENCE, OTHER_HOME].contains(&body.code.as_str())
+    {
+        let floor = body.cause.first().unwrap_or(&body.on);
+        tracing::warn!(code = body.code, call, home, %fence, floor, "refused: {}", body.message);
+    }
+    answer
+}
+
 async fn claim(State(host): State<Arc<Host>>, body: Bytes) -> Answer<Claimed> {
     let Claim { home, epoch, .. } = parse(&body)?;
-    let epoch = host
+    let who = home.clone();
+    let claimed = host
         .change_state(move |state| {
             state.check_claim(&home, epoch)?;
             let changed = state.home.is_none() || state.epoch != epoch;
             state.home = Some(home);
             state.epoch = epoch;
-            Ok((changed, epoch))
+            Ok((changed, ()))
         })
-        .await?;
+        .await;
+    told("claim", &who, format_args!("epoch {}", epoch.0), claimed)?;
     host.heard();
     let version = host.config.version.clone();
     Ok(Json(Claimed { epoch, protocol: PROTOCOL, version }))
@@ -95,21 +114,25 @@ async fn claim(State(host): State<Arc<Host>>, body: Bytes) -> Answer<Claimed> {
 
 async fn contact(State(host): State<Arc<Host>>, body: Bytes) -> Answer<Done> {
     let Contact { home, epoch, work_open } = parse(&body)?;
-    host.change_state(move |state| {
-        state.check_owner(&home, epoch)?;
-        let changed = state.epoch != epoch || state.work_open != work_open;
-        state.epoch = epoch;
-        state.work_open = work_open;
-        Ok((changed, ()))
-    })
-    .await?;
+    let who = home.clone();
+    let taken = host
+        .change_state(move |state| {
+            state.check_owner(&home, epoch)?;
+            let changed = state.epoch != epoch || state.work_open != work_open;
+            state.epoch = epoch;
+            state.work_open = work_open;
+            Ok((changed, ()))
+        })
+        .await;
+    told("contact", &who, format_args!("epoch {}", epoch.0), taken)?;
     host.heard();
     Ok(Json(Done {}))
 }
 
 async fn stage(State(host): State<Arc<Host>>, body: Bytes) -> Answer<Done> {
     let Stage { home, fence, path, digest, command } = parse(&body)?;
-    host.inner().state.check_owner(&home, fence.epoch)?;
+    let owner = host.inner().state.check_owner(&home, fence.epoch);
+    told("stage", &home, fence, owner)?;
     let path = PathBuf::from(path);
     if !path.is_absolute() {
         return Err(Refusal::impossible(
@@ -162,7 +185,16 @@ fn sweep(host: &Host, also: Option<Digest>) {
 }
 
 async fn capacity(State(host): State<Arc<Host>>, body: Bytes) -> Answer<Accepted> {
-    let Capacity { home, fence, doc } = parse(&body)?;
+    let asked: Capacity = parse(&body)?;
+    let (who, fence) = (asked.home.clone(), asked.fence);
+    told("capacity", &who, fence, take_capacity(&host, asked).await)?;
+    host.heard();
+    crate::instance::reconcile(&host);
+    Ok(Json(Accepted { fence }))
+}
+
+async fn take_capacity(host: &Arc<Host>, asked: Capacity) -> Result<(), Refusal> {
+    let Capacity { home, fence, doc } = asked;
     let digest = Digest::of_json(&doc)
         .map_err(|e| Refusal::io("cannot digest the document", &doc.lane, &e.into()))?;
     {
@@ -170,7 +202,7 @@ async fn capacity(State(host): State<Arc<Host>>, body: Bytes) -> Answer<Accepted
         inner.state.check_owner(&home, fence.epoch)?;
         if inner.state.check_document(&doc.lane, fence, &digest)? == Verdict::Newer {
             drop(inner);
-            check_document(&host, &doc)?;
+            check_document(host, &doc)?;
         }
     }
     host.change_state(move |state| {
@@ -190,10 +222,7 @@ async fn capacity(State(host): State<Arc<Host>>, body: Bytes) -> Answer<Accepted
         }
         Ok((verdict == Verdict::Newer, ()))
     })
-    .await?;
-    host.heard();
-    crate::instance::reconcile(&host);
-    Ok(Json(Accepted { fence }))
+    .await
 }
 
 /// Refuses what cannot be carried out, before anything moves.
@@ -242,7 +271,8 @@ fn check_document(host: &Host, doc: &CapacityDoc) -> Result<(), Refusal> {
 
 async fn run(State(host): State<Arc<Host>>, body: Bytes) -> Answer<tidegate_wire::host::RunEnded> {
     let asked: Run = parse(&body)?;
-    host.inner().state.check_owner(&asked.home, asked.fence.epoch)?;
+    let owner = host.inner().state.check_owner(&asked.home, asked.fence.epoch);
+    told("run", &asked.home, asked.fence, owner)?;
     Ok(Json(crate::run::run(&host, asked).await?))
 }
 

@@ -1,13 +1,14 @@
 //! Who may say what, and what happens when nobody says anything.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate_core::capacity::{Fallback, FallbackAction};
 use tidegate_core::spec::ErrorSpec;
 use tidegate_core::traffic::{LaneTraffic, TrafficDoc};
 use tidegate_core::{Epoch, Fence};
 use tidegate_wire::error::{IMPOSSIBLE, OTHER_HOME, STALE_FENCE};
+use tidegate_wire::home::EXIT_JOURNAL;
 use tidegate_wire::host::{Claim, Claimed};
 
 use crate::support::*;
@@ -199,6 +200,41 @@ async fn an_engine_is_started_again_while_work_is_open_and_only_then() {
     kill(started()[2]);
     world.contact(1, false).await.unwrap();
     assert_eq!(started().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_ends_by_itself_is_started_less_and_less_often() {
+    let world = World::start().await;
+    world.claim(1).await.unwrap();
+    std::fs::write(world.home.root().join("engine.ends"), "5").unwrap();
+    let starts = || {
+        let path = world.home.root().join("engine.started");
+        std::fs::read_to_string(path).unwrap_or_default().lines().count()
+    };
+    let begun = Instant::now();
+    world.contact(1, true).await.unwrap();
+    until("it is tried again", async || (starts() >= 5).then_some(())).await;
+    // 100, 200, 400 and 800 ms.
+    assert!(begun.elapsed() >= Duration::from_millis(1_500), "{:?}", begun.elapsed());
+    assert!(starts() == 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_cannot_read_its_journal_is_not_started_again_and_again() {
+    let world = World::start().await;
+    world.claim(1).await.unwrap();
+    let ends = EXIT_JOURNAL.to_string();
+    std::fs::write(world.home.root().join("engine.ends"), ends).unwrap();
+    let starts = || {
+        let path = world.home.root().join("engine.started");
+        std::fs::read_to_string(path).unwrap_or_default().lines().count()
+    };
+    world.contact(1, true).await.unwrap();
+    until("it is tried", async || (starts() == 1).then_some(())).await;
+    let begun = Instant::now();
+    let again = async || (starts() > 1 || begun.elapsed() > Duration::from_secs(2)).then_some(());
+    until("two seconds or another start", again).await;
+    assert_eq!(starts(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,6 +63,11 @@ fn stand_in(role: &str, home: &str) -> ExitCode {
     if noted.and(written).is_err() {
         return ExitCode::FAILURE;
     }
+    // Ends at once with the code that the test has written down.
+    let ends = std::fs::read_to_string(home.root().join(format!("{role}.ends")));
+    if let Some(code) = ends.ok().and_then(|text| text.parse::<u8>().ok()) {
+        return ExitCode::from(code);
+    }
     loop {
         std::thread::park();
     }

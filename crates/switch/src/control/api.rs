@@ -46,18 +46,33 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// Passes an answer on. That somebody was refused because of fence or home is written down: who it
+/// was, under which fence; the message names the floor.
+fn told<T>(
+    call: &str,
+    home: &str,
+    fence: impl std::fmt::Display,
+    answer: Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    if let Err(Refusal::Fence(body)) = &answer {
+        tracing::warn!(code = body.code, call, home, %fence, "refused: {}", body.message);
+    }
+    answer
+}
+
 async fn claim(
     State(control): Shared,
     Json(message): Json<Claim>,
 ) -> Result<Json<Claimed>, Refusal> {
-    control.claim(&message).await.map(Json)
+    let claimed = control.claim(&message).await;
+    told("claim", &message.home, format_args!("epoch {}", message.epoch.0), claimed).map(Json)
 }
 
 async fn table(
     State(control): Shared,
     Json(message): Json<Table>,
 ) -> Result<Json<Accepted>, Refusal> {
-    control.table(&message).await.map(Json)
+    told("table", &message.home, message.fence, control.table(&message).await).map(Json)
 }
 
 async fn endpoints(

@@ -6,7 +6,7 @@ mod openapi;
 mod verbs;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -28,6 +28,9 @@ pub(super) struct Api {
     engine: EngineHandle,
     home: PathBuf,
     disk: DiskWarning,
+    /// Projects that have been asked for, the last one first: a verb names a rollout without its
+    /// project, and looking through all lanes for it would cost more with every lane.
+    projects: Arc<Mutex<Vec<String>>>,
 }
 
 /// What the check of the home's disk has found, once it is through.
@@ -43,7 +46,7 @@ pub(crate) fn router(engine: EngineHandle, home: PathBuf, disk: DiskWarning) -> 
         .route("/v1/rollouts/{id}/{verb}", post(verbs::on_rollout))
         .route("/v1/lanes/{environment}/{service}/{verb}", post(verbs::on_lane))
         .fallback(unknown)
-        .with_state(Api { engine, home, disk })
+        .with_state(Api { engine, home, disk, projects: Arc::default() })
 }
 
 async fn unknown(uri: Uri) -> Refusal {
@@ -92,7 +95,13 @@ impl Api {
 
     /// A rollout by its id, in whichever project.
     async fn rollout(&self, id: &str) -> Result<(StreamId, Rollout), Refusal> {
-        let mut tried: Vec<String> = Vec::new();
+        let mut tried = self.projects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for project in &tried {
+            let stream = StreamId::new(project, "rollout", id);
+            if let Some(rollout) = self.view_of(stream.clone()).await? {
+                return Ok((stream, rollout));
+            }
+        }
         for lane in self.engine.views("lane", false, usize::MAX).await? {
             let project = lane.stream.project;
             if tried.contains(&project) {
@@ -100,6 +109,7 @@ impl Api {
             }
             let stream = StreamId::new(&project, "rollout", id);
             if let Some(rollout) = self.view_of(stream.clone()).await? {
+                self.remember(&project);
                 return Ok((stream, rollout));
             }
             tried.push(project);
@@ -109,6 +119,16 @@ impl Api {
             ErrorBody::new("noSuchRollout", format!("there is no rollout {id} in this home"), id)
                 .fix("`tidegate history` lists them"),
         ))
+    }
+
+    /// Looks into this project first from now on.
+    fn remember(&self, project: &str) {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        if projects.first().is_some_and(|first| first == project) {
+            return;
+        }
+        projects.retain(|known| known != project);
+        projects.insert(0, project.to_owned());
     }
 
     /// A lane by its name, in the named project or in the only one that has it.

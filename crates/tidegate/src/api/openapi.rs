@@ -51,13 +51,13 @@ impl Calls {
         })
     }
 
-    fn get<T: JsonSchema>(&mut self, path: &str, what: &str, media: &str, parameters: Value) {
+    fn get<T: JsonSchema>(&mut self, path: &str, what: &str, media: &str, parameters: &Value) {
         let responses = self.answers::<T>(media);
         let call = json!({ "summary": what, "parameters": parameters, "responses": responses });
         self.paths.insert(path.to_owned(), json!({ "get": call }));
     }
 
-    fn post<B: JsonSchema, T: JsonSchema>(&mut self, path: &str, what: &str, parameters: Value) {
+    fn post<B: JsonSchema, T: JsonSchema>(&mut self, path: &str, what: &str, parameters: &Value) {
         let body = self.content::<B>("application/json");
         let responses = self.answers::<T>("application/json");
         let call = json!({
@@ -76,10 +76,10 @@ pub(crate) fn document() -> Value {
     settings.definitions_path = "/components/schemas".into();
     let mut calls = Calls { types: settings.into_generator(), paths: Map::new() };
     let json_media = "application/json";
-    calls.get::<EngineStatus>("/v1/engine", "The engine of the home", json_media, json!([]));
-    calls.get::<Status>("/v1/status", "Every lane and its rollout", json_media, json!([]));
+    calls.get::<EngineStatus>("/v1/engine", "The engine of the home", json_media, &json!([]));
+    calls.get::<Status>("/v1/status", "Every lane and its rollout", json_media, &json!([]));
     let id = || parameter("id", "path", "string", "The rollout's id.");
-    calls.get::<Rollout>("/v1/rollouts/{id}", "One rollout", json_media, json!([id()]));
+    calls.get::<Rollout>("/v1/rollouts/{id}", "One rollout", json_media, &json!([id()]));
     let since = parameter("since", "query", "integer", "Only events behind this `seq`.");
     let limit = parameter("limit", "query", "integer", "At most so many.");
     let wait = parameter("waitMs", "query", "integer", "Wait so long for the first one.");
@@ -88,23 +88,23 @@ pub(crate) fn document() -> Value {
         "Events in the order of the journal, one JSON document a line; server-sent events where \
          `Accept: text/event-stream` asks for them",
         "application/jsonl",
-        json!([since, limit, wait]),
+        &json!([since, limit, wait]),
     );
     calls.post::<ReleaseRequest, ReleaseAccepted>(
         "/v1/releases",
         "Make a release and drive it through environments",
-        json!([]),
+        &json!([]),
     );
     let verb = || parameter("verb", "path", "string", "promote, pause, resume, abort or retry.");
     calls.post::<VerbRequest, VerbAccepted>(
         "/v1/rollouts/{id}/{verb}",
         "Steer a rollout",
-        json!([id(), verb()]),
+        &json!([id(), verb()]),
     );
     calls.post::<VerbRequest, VerbAccepted>(
         "/v1/lanes/{environment}/{service}/{verb}",
         "Steer a lane",
-        json!([
+        &json!([
             parameter("environment", "path", "string", "The environment."),
             parameter("service", "path", "string", "The service."),
             parameter("verb", "path", "string", "undo or retry."),

@@ -12,6 +12,7 @@ use tidegate_core::{StreamId, lane, release, rollout};
 use tidegate_engine::shell::Peer;
 use tidegate_wire::api::{ReleaseAccepted, ReleaseRequest, Rollout, VerbAccepted, VerbRequest};
 use tidegate_wire::error::ErrorBody;
+use tidegate_wire::home::Home;
 
 use super::Api;
 use super::answer::{self, Refusal};
@@ -25,6 +26,7 @@ pub(super) async fn release(
 ) -> Result<Response, Refusal> {
     let Json(request) = request.map_err(|error| bad_body(&error))?;
     check(&request)?;
+    room(&Home::new(&api.home))?;
     let id = release::stream_id(&request.service, &request.version);
     let project = request.project.project.clone();
     let environments = request.environments.clone();
@@ -41,6 +43,7 @@ pub(super) async fn release(
         project: request.project,
         principal: principal::of(peer.uid),
     }));
+    api.remember(&project);
     let stream = StreamId::new(&project, "release", &id);
     let answer = api.engine.ask(stream, as_value(&input)?, None).await?;
     let mut active = None;
@@ -52,6 +55,13 @@ pub(super) async fn release(
         }
     }
     answer::json(&ReleaseAccepted { release: id, rollout: active, seq, no_op: answer.no_op })
+}
+
+/// What is left on a full disk is for the way back.
+fn room(home: &Home) -> Result<(), Refusal> {
+    let Err(failure) = crate::home::room(home) else { return Ok(()) };
+    let body = failure.errors.into_iter().next().map(|report| report.body).unwrap_or_default();
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, body))
 }
 
 /// What a client of ours never sends, and another one might.

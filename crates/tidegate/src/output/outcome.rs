@@ -104,6 +104,7 @@ pub(crate) fn next(rollout: &Rollout, exit: Exit) -> Option<String> {
         | Exit::Input
         | Exit::Unreachable
         | Exit::Timeout
+        | Exit::Journal
         | Exit::Defect
         | Exit::Detached => None,
     }

@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidegate_core::Epoch;
-use tidegate_engine::shell::{self, Ended, ShellConfig, ShellError};
+use tidegate_engine::shell::{self, Ended, MakeDrivers, ShellConfig, ShellError};
 use tidegate_engine::step::Fatal;
+use tidegate_journal::Error;
 use tidegate_journal::sqlite::disk_check;
+use tidegate_wire::error::ErrorBody;
 use tidegate_wire::home::Home;
 
 use super::{VERSION, log, named_home, own_binary};
 use crate::api::DiskWarning;
-use crate::cli::EngineArgs;
+use crate::cli::{EngineArgs, PlatformArg};
 use crate::commands::Context;
 use crate::exit::{Exit, Failure, with_chain};
 use crate::{api, home, wiring};
@@ -27,7 +29,8 @@ pub(crate) fn engine(context: &Context, args: &EngineArgs) -> Result<Exit, Failu
     let disk = check_disk(&home);
     let mut at_least = Epoch(0);
     loop {
-        match shell::run(config(&home, &binary, args, at_least, &disk)) {
+        let drivers = drivers(&home, &binary, args)?;
+        match shell::run(config(&home, drivers, args, at_least, &disk)) {
             Ok(Ended::Superseded(epoch)) => {
                 tracing::info!(epoch = epoch.0, "coming back with a higher epoch");
                 at_least = Epoch(epoch.0.saturating_add(1));
@@ -44,7 +47,7 @@ pub(crate) fn engine(context: &Context, args: &EngineArgs) -> Result<Exit, Failu
                 tracing::info!(?pid, "another engine drives this home");
                 return Ok(Exit::Done);
             }
-            Err(error) => return Err(failed(&home, &error)),
+            Err(error) => return Err(failed(&home, error)),
         }
     }
 }
@@ -66,9 +69,36 @@ fn check_disk(home: &Home) -> DiskWarning {
     warning
 }
 
+/// What the home is driven with. A home with real instances is never handed to a platform that
+/// would forget them.
+fn drivers(home: &Home, binary: &Path, args: &EngineArgs) -> Result<MakeDrivers, Failure> {
+    match args.platform {
+        PlatformArg::Process if args.simulated_log.is_none() => Ok(wiring::drivers(home, binary)),
+        PlatformArg::Process => Err(Failure::input(
+            "usage",
+            "--simulated-log belongs to --platform simulated",
+            home.root().display().to_string(),
+        )),
+        PlatformArg::Simulated => {
+            let host = home.root().join("host");
+            if host.exists() {
+                let text = "this home has had a host: it cannot be simulated";
+                let failure = Failure::refused("realHome", text, host.display().to_string());
+                return Err(failure.fix("use another --home for the simulation"));
+            }
+            wiring::simulated(args.simulated_log.as_deref()).map_err(|error| {
+                let log = args.simulated_log.as_deref().unwrap_or(home.root());
+                let on = log.display().to_string();
+                Failure::input("simulatedLog", "the log cannot be opened", on)
+                    .cause(error.to_string())
+            })
+        }
+    }
+}
+
 fn config(
     home: &Home,
-    binary: &Path,
+    drivers: MakeDrivers,
     args: &EngineArgs,
     at_least: Epoch,
     disk: &DiskWarning,
@@ -78,7 +108,7 @@ fn config(
     ShellConfig {
         home: home.clone(),
         registry: wiring::registry(),
-        drivers: wiring::drivers(home, binary, behind),
+        drivers,
         router: Box::new(move |engine| api::router(engine, folder, disk)),
         idle_exit: args.idle_exit,
         version: VERSION.to_owned(),
@@ -87,18 +117,26 @@ fn config(
 }
 
 /// What the world refuses is no defect: the exit code tells the host and the client apart.
-fn failed(home: &Home, error: &ShellError) -> Failure {
+fn failed(home: &Home, error: ShellError) -> Failure {
     let on = home.root().display().to_string();
-    let exit = match error {
-        ShellError::Fatal(Fatal::Journal(_))
-        | ShellError::Ownership(_)
+    let ends = |exit, error: &ShellError| {
+        let body = ErrorBody::new("engine", "the engine has to end", &on);
+        with_chain(Failure::new(exit, body), error)
+    };
+    match error {
+        ShellError::Fatal(Fatal::Journal(error)) => {
+            let hopeless = matches!(error, Error::Corrupt { .. } | Error::Newer { .. });
+            let mut failure = Failure::from(error);
+            if hopeless {
+                failure.exit = Exit::Journal;
+            }
+            failure
+        }
+        ShellError::Fatal(Fatal::Unreadable(_)) => ends(Exit::Journal, &error),
+        ShellError::Ownership(_)
         | ShellError::Listen(_)
         | ShellError::Samples(_)
-        | ShellError::System { .. } => Exit::Unreachable,
-        ShellError::Fatal(Fatal::Unreadable(_) | Fatal::Restless(_)) | ShellError::Defect(_) => {
-            Exit::Defect
-        }
-    };
-    let body = tidegate_wire::error::ErrorBody::new("engine", "the engine has to end", on);
-    with_chain(Failure::new(exit, body), error)
+        | ShellError::System { .. } => ends(Exit::Unreachable, &error),
+        ShellError::Fatal(Fatal::Restless(_)) | ShellError::Defect(_) => ends(Exit::Defect, &error),
+    }
 }

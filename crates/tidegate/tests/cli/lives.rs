@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tidegate_wire::home::Home;
 
-use crate::stage::{Stage, get, signal, wait_for};
+use crate::stage::{BOUND, Stage, get, signal, wait_for};
 
 /// A client that sends one request after the other and counts.
 struct Client {
@@ -197,6 +198,71 @@ fn a_home_that_lost_all_its_processes_comes_back_by_watch() {
     stage.run(&["watch"]).code(0);
     wait_for("v2 serves again", || stage.get() == Some(200));
     drop(client.stop());
+}
+
+#[test]
+fn whoever_dies_while_nothing_is_in_progress_is_started_again() {
+    let stage = Stage::project("{ setWeight: 30 }, { pause: { duration: 1s } }");
+    stage.version("v1", 200);
+    stage.run(&["release", "v1", "--until", "ended"]).code(0);
+    let started_again = |role: &str, was: i32| {
+        wait_for(role, || living(&stage, role).is_some_and(|pid| pid != was));
+    };
+    for role in ["host", "switch", "host"] {
+        let was = stage.pid(role);
+        signal(was, Signal::KILL);
+        started_again(role, was);
+        wait_for("v1 serves", || stage.get() == Some(200));
+    }
+    // All three, and then a verb that needs the engine and has nothing to do.
+    let were = ["host", "engine", "switch"].map(|role| (role, stage.pid(role)));
+    for (_, was) in were {
+        signal(was, Signal::KILL);
+    }
+    stage.run(&["release", "v1"]).code(0);
+    for (role, was) in were {
+        started_again(role, was);
+    }
+    wait_for("v1 serves again", || stage.get() == Some(200));
+}
+
+/// The process of this role, if it lives.
+fn living(stage: &Stage, role: &str) -> Option<i32> {
+    let text = std::fs::read_to_string(stage.home().join(format!("{role}.pid"))).ok()?;
+    let pid: i32 = text.trim().parse().ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
+    (state != 'Z').then_some(pid)
+}
+
+#[test]
+fn host_and_switch_write_down_whose_late_word_they_have_refused() {
+    let stage = Stage::project("{ setWeight: 50 }");
+    stage.version("v1", 200);
+    stage.run(&["release", "v1"]).code(0);
+    let home = Home::new(stage.home());
+    let say = |role: &str, home_of: &str| -> Value {
+        let claim = json!({"home": home_of, "epoch": 0, "protocol": 1});
+        let body = serde_json::to_vec(&claim).unwrap().into();
+        let client = tidegate_ipc::Client::new(&home.socket(role));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let asked = client.request("POST", "/v1/claim", body, BOUND);
+        let reply = runtime.block_on(asked).unwrap();
+        assert_eq!(reply.status, 409, "{reply:?}");
+        serde_json::from_slice(&reply.body).unwrap()
+    };
+    let refusal = say("host", "another");
+    assert_eq!(refusal["error"]["code"], "otherHome");
+    let owner = refusal["error"]["on"].as_str().unwrap().strip_prefix("home ").unwrap().to_owned();
+    for role in ["host", "switch"] {
+        assert_eq!(say(role, &owner)["error"]["code"], "staleFence");
+        let log = std::fs::read_to_string(home.log(role)).unwrap();
+        let line = log.lines().find(|line| line.contains("staleFence")).unwrap();
+        // Who, under which fence, and the floor.
+        for word in [owner.as_str(), "fence=epoch 0", "epoch 1", "claim"] {
+            assert!(line.contains(word), "{role}: {line}");
+        }
+    }
 }
 
 #[test]

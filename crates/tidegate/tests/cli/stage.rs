@@ -125,6 +125,30 @@ checks:
         stage
     }
 
+    /// A copy of `examples/NAME` as it is, but for a port that is free.
+    pub(crate) fn example(name: &str) -> Self {
+        let stage = Self::empty();
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
+        copy(&from, stage.folder.path());
+        stage.rewrite("tidegate.yaml", "127.0.0.1:8080", &stage.listen.to_string());
+        stage
+    }
+
+    /// Replaces the only place that reads `old` in a file.
+    #[track_caller]
+    pub(crate) fn rewrite(&self, name: &str, old: &str, new: &str) {
+        let text = std::fs::read_to_string(self.path(name)).unwrap();
+        assert_eq!(text.matches(old).count(), 1, "{old:?} in {name}:\n{text}");
+        self.write(name, &text.replace(old, new));
+    }
+
+    /// Ends everything, and fails if a process that belongs to this folder is left.
+    pub(crate) fn end(self) {
+        let folder = self.folder.path().to_owned();
+        drop(self);
+        wait_for("no process of the folder is left", || !has_processes(&folder));
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -230,6 +254,30 @@ checks:
     pub(crate) fn get(&self) -> Option<u16> {
         get(self.listen)
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Whether a process runs in this folder or was given a path in it.
+fn has_processes(folder: &Path) -> bool {
+    let name = folder.to_str().unwrap();
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let runs_in = std::fs::read_link(entry.path().join("cwd"));
+        String::from_utf8_lossy(&words).contains(name)
+            || runs_in.is_ok_and(|runs_in| runs_in.starts_with(folder))
+    })
 }
 
 fn read(stream: &mut impl Read) -> String {

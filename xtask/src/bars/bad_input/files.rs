@@ -38,11 +38,11 @@ const fn swap(
     to: &'static str,
     words: &'static [&'static str],
 ) -> File {
-    File { name, change: Change::Swap(from, to), expected: Expected { codes: &[2], words } }
+    File { name, change: Change::Swap(from, to), expected: Expected { code: 2, words } }
 }
 
 const fn append(name: &'static str, text: &'static str, words: &'static [&'static str]) -> File {
-    File { name, change: Change::Append(text), expected: Expected { codes: &[2], words } }
+    File { name, change: Change::Append(text), expected: Expected { code: 2, words } }
 }
 
 const fn make(
@@ -50,7 +50,7 @@ const fn make(
     make: fn(&str) -> Vec<u8>,
     words: &'static [&'static str],
 ) -> File {
-    File { name, change: Change::Make(make), expected: Expected { codes: &[2], words } }
+    File { name, change: Change::Make(make), expected: Expected { code: 2, words } }
 }
 
 /// All of them.
@@ -83,6 +83,12 @@ pub(super) const FILES: &[File] = &[
     swap("weights that go down", "setWeight: 60", "setWeight: 20", &["20", "25", "TG-"]),
     swap("weight finer than tenths", "setWeight: 25", "setWeight: 25.55", &["25.55"]),
     swap("duration without a unit", "duration: 1s", "duration: 1", &["unit|1s|seconds|duration"]),
+    swap(
+        "size without a unit",
+        "instances: 1",
+        "instances: 1\n    resources: { memory: 256 }",
+        &["256", "unit|MiB|size"],
+    ),
     swap("duration with an unknown unit", "duration: 1s", "duration: 1parsec", &["parsec"]),
     swap(
         "duration that is too long",
@@ -101,6 +107,12 @@ pub(super) const FILES: &[File] = &[
         "analysis: [errors]",
         "analysis: [erors]",
         &["erors", "errors"],
+    ),
+    swap(
+        "one-shot of a service that is not defined",
+        "    strategy: careful",
+        "    beforeTraffic: [{ run: [./x], service: wbe }]\n    strategy: careful",
+        &["wbe|beforeTraffic"],
     ),
     swap(
         "environment that needs itself",

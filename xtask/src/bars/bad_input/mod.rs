@@ -3,6 +3,7 @@
 
 mod circumstances;
 mod files;
+mod homes;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,19 +11,24 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tidegate_journal::Reader;
+use tidegate_journal::sqlite::SqliteReader;
 
-use super::{Context, Figures};
-use crate::stage::{Binaries, Project, Ran, Stage};
+use super::{Bound, Context, Figures};
+use crate::stage::{Binaries, Pid, Project, Ran, Stage};
 use tidegate_example_service::Behaviour;
 
 /// Cases that there have to be.
 const CASES_MIN: usize = 40;
 
+/// Longest that anybody may be kept waiting for a refusal.
+const SLOWEST_S: f64 = 15.0;
+
 /// What has to come of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Expected {
-    /// Exit codes, any of them.
-    codes: &'static [i32],
+    /// The exit code.
+    code: i32,
     /// Words of the diagnostic, any case; `a|b` is either of them.
     words: &'static [&'static str],
 }
@@ -42,10 +48,11 @@ struct Tried {
     case: String,
     typed: String,
     code: i32,
-    wanted: Vec<i32>,
+    wanted: i32,
     missing_words: Vec<String>,
     panicked: bool,
     changed: Vec<String>,
+    seconds: f64,
     stderr: String,
     holds: bool,
 }
@@ -58,7 +65,7 @@ pub(super) fn run(context: &Context, figures: &mut Figures) -> Result<()> {
         context.note("cases.jsonl", &one)?;
         tried.push(one);
     }
-    for case in circumstances::CASES {
+    for case in circumstances::CASES.iter().chain(homes::CASES) {
         let one = try_case(&context.binaries, case);
         let one = one.unwrap_or_else(|error| Tried::broke(case.name, case.expected, &error));
         context.note("cases.jsonl", &one)?;
@@ -67,10 +74,12 @@ pub(super) fn run(context: &Context, figures: &mut Figures) -> Result<()> {
     let all = tried.len();
     figures.at_least("cases", all, CASES_MIN);
     let count = |what: fn(&Tried) -> bool| tried.iter().filter(|one| what(one)).count();
-    figures.exactly("with the right exit code", count(|one| one.wanted.contains(&one.code)), all);
+    figures.exactly("with the right exit code", count(|one| one.code == one.wanted), all);
     figures.exactly("with the right words", count(|one| one.missing_words.is_empty()), all);
     figures.exactly("that changed something", count(|one| !one.changed.is_empty()), 0);
     figures.exactly("that panicked", count(|one| one.panicked), 0);
+    let slowest = tried.iter().map(|one| one.seconds).fold(0.0, f64::max);
+    figures.add("slowest", slowest, "s", Bound::AtMost(SLOWEST_S));
     for one in tried.iter().filter(|one| !one.holds) {
         figures.exactly(&format!("holds: {}", one.case), 0, 1);
     }
@@ -84,10 +93,11 @@ impl Tried {
             case: name.to_owned(),
             typed: String::new(),
             code: -1,
-            wanted: expected.codes.to_vec(),
+            wanted: expected.code,
             missing_words: expected.words.iter().map(|word| (*word).to_owned()).collect(),
             panicked: false,
             changed: Vec::new(),
+            seconds: f64::NAN,
             stderr: format!("{error:#}"),
             holds: false,
         }
@@ -118,29 +128,83 @@ fn judge(
     expected: Expected,
     type_: impl FnOnce(&Stage) -> Result<Ran>,
 ) -> Result<Tried> {
-    let before = (contents(stage.folder())?, stable(stage));
+    let before = Seen::of(stage)?;
     let ran = type_(stage)?;
-    let after = (contents(stage.folder())?, stable(stage));
+    let after = Seen::of(stage)?;
     let text = format!("{}{}", ran.stdout, ran.stderr);
     let missing: Vec<String> = missing(&text, expected.words);
-    let mut changed = differences(&before.0, &after.0);
-    if before.1 != after.1 {
-        changed.push(format!("stable: {} -> {}", before.1, after.1));
-    }
-    let panicked = ["panicked at", "RUST_BACKTRACE"].iter().any(|word| text.contains(word));
-    let holds =
-        expected.codes.contains(&ran.code) && missing.is_empty() && changed.is_empty() && !panicked;
+    let changed = after.differs_from(&before);
+    let spoken = format!("{text}{}", logs(stage.folder())?);
+    let panicked = ["panicked at", "RUST_BACKTRACE"].iter().any(|word| spoken.contains(word));
+    let holds = ran.code == expected.code && missing.is_empty() && changed.is_empty() && !panicked;
     Ok(Tried {
         case: name.to_owned(),
         typed: ran.typed,
         code: ran.code,
-        wanted: expected.codes.to_vec(),
+        wanted: expected.code,
         missing_words: missing,
         panicked,
         changed,
+        seconds: ran.took.as_secs_f64(),
         stderr: ran.stderr.chars().take(2000).collect(),
         holds,
     })
+}
+
+/// What must not change: files, what runs, and the journal.
+struct Seen {
+    files: BTreeMap<String, String>,
+    stable: String,
+    /// The last sequence of the journal; none where there is none or it cannot be read.
+    events: Option<u64>,
+    instances: usize,
+}
+
+impl Seen {
+    fn of(stage: &Stage) -> Result<Self> {
+        let journal = SqliteReader::open(&stage.home().join("journal.db"));
+        Ok(Self {
+            files: contents(stage.folder())?,
+            stable: stable(stage),
+            events: journal.ok().and_then(|journal| journal.last_seq().ok()),
+            instances: stage.processes().into_iter().filter(|pid| is_instance(*pid)).count(),
+        })
+    }
+
+    fn differs_from(&self, before: &Self) -> Vec<String> {
+        let mut changed = differences(&before.files, &self.files);
+        if before.stable != self.stable {
+            changed.push(format!("stable: {} -> {}", before.stable, self.stable));
+        }
+        if before.instances != self.instances {
+            changed.push(format!("instances: {} -> {}", before.instances, self.instances));
+        }
+        if let (Some(before), Some(now)) = (before.events, self.events)
+            && before != now
+        {
+            changed.push(format!("events: {before} -> {now}"));
+        }
+        changed
+    }
+}
+
+/// Whether it is the example service.
+fn is_instance(pid: Pid) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = line.split(|byte| *byte == 0);
+    words.next().is_some_and(|word| word.ends_with(b"tidegate-example"))
+}
+
+/// All logs of all homes.
+fn logs(folder: &Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder)?.flatten().filter(|entry| entry.path().is_dir()) {
+        for log in ["engine.log", "host.log", "switch.log"] {
+            let bytes = std::fs::read(entry.path().join(log)).unwrap_or_default();
+            text.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+    Ok(text)
 }
 
 /// The words that a text does not have.
@@ -158,9 +222,9 @@ fn stable(stage: &Stage) -> String {
     versions.collect::<Vec<_>>().join(" ")
 }
 
-/// The home may change: that somebody asked and was refused is part of its story. What must not
-/// change is what runs, which `status` says, and every other file.
-const HOME: &str = "home/";
+/// In a home logs, sockets and beats may change. What runs, what `status` says and the events of its
+/// journal may not.
+const HOMES: [&str; 2] = ["home/", "second/"];
 
 /// What commands of the stage itself leave.
 const OURS: [&str; 2] = [".out", ".err"];
@@ -178,7 +242,9 @@ fn contents(folder: &Path) -> Result<BTreeMap<String, String>> {
             let kind = entry.file_type()?;
             if kind.is_dir() {
                 folders.push(path);
-            } else if !name.starts_with(HOME) && !OURS.iter().any(|end| name.ends_with(end)) {
+            } else if !HOMES.iter().any(|home| name.starts_with(home))
+                && !OURS.iter().any(|end| name.ends_with(end))
+            {
                 let digest = if kind.is_file() {
                     let digest = Sha256::digest(std::fs::read(&path).unwrap_or_default());
                     digest.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -202,13 +268,13 @@ fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, Strin
 
 #[cfg(test)]
 mod tests {
-    use super::{CASES_MIN, circumstances, contents, differences, files, missing};
+    use super::{CASES_MIN, circumstances, contents, differences, files, homes, missing};
     use crate::stage::{Binaries, Project, Stage};
 
     #[test]
     fn there_are_enough_cases_and_each_has_a_name_of_its_own() {
         let mut names: Vec<&str> = files::FILES.iter().map(|file| file.name).collect();
-        names.extend(circumstances::CASES.iter().map(|case| case.name));
+        names.extend(circumstances::CASES.iter().chain(homes::CASES).map(|case| case.name));
         assert!(names.len() >= CASES_MIN, "{}", names.len());
         let all = names.len();
         names.sort_unstable();

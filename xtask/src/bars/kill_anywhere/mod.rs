@@ -20,6 +20,9 @@ use plan::{Plan, Round, Target};
 /// Requests per second throughout.
 const RATE: f64 = 100.0;
 
+/// The switch closes seconds: two undisturbed rounds of a kind may differ by one.
+const A_SECOND: Duration = Duration::from_secs(1);
+
 /// A process that was killed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -87,7 +90,7 @@ struct Theatre<'a> {
 }
 
 impl Theatre<'_> {
-    /// Plays `times` undisturbed rounds of each kind; how long each kind takes.
+    /// Plays `times` undisturbed rounds of each kind; how long each kind may take.
     fn twins(&mut self, times: u32) -> Result<BTreeMap<bool, Duration>> {
         let mut spans = BTreeMap::new();
         for good in [true, false] {
@@ -98,7 +101,7 @@ impl Theatre<'_> {
                 self.play(&round, true)?;
                 longest = longest.max(start.elapsed());
             }
-            spans.insert(good, longest);
+            spans.insert(good, longest + A_SECOND);
         }
         if let Some(wrong) = self.played.iter().find(|played| !played.right) {
             bail!("an undisturbed twin ends wrong: {}", serde_json::to_string(wrong)?);
@@ -122,6 +125,10 @@ impl Theatre<'_> {
             wait_until(ROUND_BOUND, "the moment of a kill", || {
                 (start.elapsed() >= planned.at).then_some(())
             })?;
+            // Too late for a second one: an engine that dies with nothing open stays dead.
+            if !kills.is_empty() && self.stage.ended(&version, Duration::ZERO).is_ok() {
+                break;
+            }
             kills.push(self.strike(planned.target, &version)?);
         }
         let ended = self.stage.ended(&version, ROUND_BOUND)?;
@@ -218,7 +225,8 @@ fn times(played: &[Played], spans: &BTreeMap<bool, Duration>, figures: &mut Figu
         let took = of_kind.map(|played| Duration::from_micros(played.end_us - played.start_us));
         let longest = took.max().unwrap_or_default().as_secs_f64();
         let kind = if *good { "good" } else { "bad" };
-        figures.note(&format!("longest undisturbed round, {kind}"), span.as_secs_f64(), "s");
+        let undisturbed = span.saturating_sub(A_SECOND).as_secs_f64();
+        figures.note(&format!("longest undisturbed round, {kind}"), undisturbed, "s");
         // Each death costs a restart; nothing may wait for more than that.
         let most = Bound::AtMost(span.as_secs_f64() + 15.0);
         figures.add(&format!("longest round with a kill, {kind}"), longest, "s", most);

@@ -2,6 +2,7 @@
 //! inside a commit, some with commands in the sockets of host and switch. Another one has to drive
 //! within the heartbeat and two seconds, and what the stopped one had still to say is refused.
 
+mod buffer;
 mod commit;
 mod late;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use super::rounds::{self, ROUND_BOUND};
 use super::{Bound, Chance, Context, Figures};
 use crate::stage::{Background, Pid, Project, Signal, Stage, kill, stopped, wait_until};
+use buffer::Unread;
 use late::{Line, Refusals};
 
 const RATE: f64 = 50.0;
@@ -38,8 +40,11 @@ enum Point {
 struct Round {
     version: String,
     wanted: Point,
-    /// Where it was really stopped: a commit that was not caught is a random point.
+    /// Where it was really stopped: a commit that was not caught is a random point, and so are
+    /// sockets without a command in them.
     point: Point,
+    /// What lay in the sockets of host and switch when it was stopped.
+    unread: Unread,
     /// From the stop until host and switch have accepted the successor.
     successor_s: f64,
     refusals: Refusals,
@@ -102,8 +107,8 @@ fn play(
     let old = line.epochs()?;
     let logged = late::logged(stage);
     pass(chance.up_to(Duration::from_millis(2000)))?;
-    let (point, verb, stop) = stop_at(stage, engine, wanted)?;
-    let successor_s = successor(stage, &line, &old, wanted, stop, engine)?;
+    let Stopped { point, unread, verb, at } = stop_at(stage, engine, wanted)?;
+    let successor_s = successor(stage, &line, &old, wanted, at, engine)?;
     let logged_own = late::logged(stage).saturating_sub(logged);
     let refusals = line.late(stage, &old)?;
     drop(verb);
@@ -116,6 +121,7 @@ fn play(
         version: version.to_owned(),
         wanted,
         point,
+        unread,
         successor_s,
         refusals,
         logged_own,
@@ -133,17 +139,25 @@ fn pass(time: Duration) -> Result<()> {
     })
 }
 
-/// Stops the engine there. Where it was, the verb that made it work, and when.
-fn stop_at(
-    stage: &Stage,
-    engine: Pid,
-    wanted: Point,
-) -> Result<(Point, Option<Background>, Instant)> {
+/// An engine that is stopped.
+struct Stopped {
+    point: Point,
+    unread: Unread,
+    /// The verb that made it work.
+    verb: Option<Background>,
+    at: Instant,
+}
+
+/// Stops the engine there.
+fn stop_at(stage: &Stage, engine: Pid, wanted: Point) -> Result<Stopped> {
+    let none = Unread::default();
     match wanted {
-        Point::Random => Ok((Point::Random, None, stop(engine)?)),
+        Point::Random => Ok(Stopped { point: wanted, unread: none, verb: None, at: stop(engine)? }),
         Point::Commit => match commit::catch(stage, engine)? {
-            Some(at) => Ok((Point::Commit, None, at)),
-            None => Ok((Point::Random, None, stop(engine)?)),
+            Some(at) => Ok(Stopped { point: wanted, unread: none, verb: None, at }),
+            None => {
+                Ok(Stopped { point: Point::Random, unread: none, verb: None, at: stop(engine)? })
+            }
         },
         Point::Buffer => {
             let others: Vec<Pid> = ["host", "switch"]
@@ -153,10 +167,18 @@ fn stop_at(
             for other in &others {
                 stop(*other)?;
             }
-            let verb = stage.background(&["promote"])?;
-            // It says that it is alive once a second, so by then a command is on its way for sure.
-            pass(Duration::from_millis(1200))?;
-            Ok((Point::Buffer, Some(verb), stop(engine)?))
+            let verb = Some(stage.background(&["promote"])?);
+            // It says that it is alive once a second, so a command is on its way soon.
+            for _ in 0..30 {
+                pass(Duration::from_millis(100))?;
+                let at = stop(engine)?;
+                let unread = buffer::unread(stage, engine)?;
+                if unread.any() {
+                    return Ok(Stopped { point: wanted, unread, verb, at });
+                }
+                kill(engine, Signal::CONT);
+            }
+            Ok(Stopped { point: Point::Random, unread: none, verb, at: stop(engine)? })
         }
     }
 }
@@ -207,9 +229,9 @@ fn report_on(rounds: &[Round], lost: usize, figures: &mut Figures) {
     let count = |what: &dyn Fn(&Round) -> bool| rounds.iter().filter(|round| what(round)).count();
     figures.exactly("canaries that end right", count(&|round| round.right), all);
     let caught = count(&|round| round.point == Point::Commit);
-    figures.at_least("stopped inside a commit", caught, all / 3);
+    figures.at_least("stopped inside a commit", caught, all.div_ceil(3));
     let buffered = count(&|round| round.point == Point::Buffer);
-    figures.at_least("stopped with commands in the sockets", buffered, all / 3);
+    figures.at_least("stopped with commands in the sockets", buffered, all.div_ceil(3));
     let slowest = rounds.iter().map(|round| round.successor_s).fold(0.0, f64::max);
     figures.add("slowest successor", slowest, "s", Bound::AtMost(BOUND_S));
     figures.exactly("late capacity refused by the host", count(&|r| r.refusals.capacity), all);

@@ -26,6 +26,8 @@ use stage::{BAD, Stage};
 const RATE: f64 = 60.0;
 /// The longest that one act may take.
 const ACT_MAX: Duration = Duration::from_secs(50);
+/// Between two acts the client goes on, so that its log shows what an act has come to.
+const BETWEEN: Duration = Duration::from_secs(1);
 /// Between two looks at the status.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -105,8 +107,10 @@ impl Play<'_> {
         ));
         self.say("act one: v2 is good");
         self.verb(&["release", "v2"], 0).await?;
+        tokio::time::sleep(BETWEEN).await;
         self.say("act two: v3 answers half of its requests with 500");
         self.verb(&["release", BAD], 1).await?;
+        tokio::time::sleep(BETWEEN).await;
         self.say("act three: v4 is good, and the engine is killed with -9 in the middle of it");
         self.verb(&["release", "v4", "--no-wait"], 0).await?;
         self.killed().await?;
@@ -143,6 +147,8 @@ impl Play<'_> {
                 "the host has started another engine, process {new}; v4 is promoted"
             ));
         }
+        let has_baked = |rollout: &Rollout| rollout.version == "v4" && rollout.ended_at.is_some();
+        self.until("v4 has been watched to its end", has_baked).await?;
         Ok(())
     }
 

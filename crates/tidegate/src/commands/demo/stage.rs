@@ -10,6 +10,9 @@ use tidegate_wire::home::Home;
 /// The bad version.
 pub(super) const BAD: &str = "v3";
 
+/// This binary in the demo's folder.
+const BINARY: &str = "tidegate";
+
 /// Versions with the flags that they are started with.
 const VERSIONS: [(&str, &str); 4] = [("v1", ""), ("v2", ""), (BAD, " --errors 0.5"), ("v4", "")];
 
@@ -24,6 +27,17 @@ fn free_address() -> io::Result<SocketAddr> {
         }
     }
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// This binary under a name of the demo's own: the one that it was started by may be replaced while
+/// the acts are played, by the next build or an upgrade.
+fn own_binary(folder: &Path) -> io::Result<PathBuf> {
+    let (from, to) = (std::env::current_exe()?, folder.join(BINARY));
+    if std::fs::hard_link(&from, &to).is_err() {
+        // Another file system, or a file of somebody else's.
+        std::fs::copy(&from, &to)?;
+    }
+    Ok(to)
 }
 
 /// A folder with everything in it.
@@ -45,7 +59,7 @@ impl Stage {
     pub(super) fn build(folder: &Path) -> io::Result<Self> {
         std::fs::DirBuilder::new().mode(0o700).create(folder)?;
         let folder = folder.canonicalize()?;
-        let binary = std::env::current_exe()?;
+        let binary = own_binary(&folder)?;
         let listen = free_address()?;
         let stage = Self { folder, binary, listen };
         std::fs::write(stage.file(), stage.project())?;
