@@ -87,7 +87,7 @@ fn drivers(home: &Home, binary: &Path, args: &EngineArgs) -> Result<MakeDrivers,
                 return Err(failure.fix("use another --home for the simulation"));
             }
             wiring::simulated(args.simulated_log.as_deref()).map_err(|error| {
-                let log = args.simulated_log.as_deref().unwrap_or(home.root());
+                let log = args.simulated_log.as_deref().unwrap_or_else(|| home.root());
                 let on = log.display().to_string();
                 Failure::input("simulatedLog", "the log cannot be opened", on)
                     .cause(error.to_string())
