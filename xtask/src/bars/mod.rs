@@ -5,6 +5,7 @@
 //! lies within it and it has at least one such figure; whatever stops it makes it fail.
 
 mod bad_input;
+mod counts_true;
 mod crash_points;
 mod figures;
 mod first_run;
@@ -65,6 +66,11 @@ pub const BARS: &[Bar] = &[
         name: "crash-points",
         about: "stopped at every point of every scenario in the simulator: the twin's end",
         run: crash_points::run,
+    },
+    Bar {
+        name: "counts-true",
+        about: "every request explained, faults blamed on whose they are, gaps never zeros",
+        run: counts_true::run,
     },
     Bar {
         name: "status-fast",
