@@ -96,9 +96,15 @@ impl Many {
     }
 
     fn release(&mut self, shop: &Shop, version: &str) -> Result<(), Stuck> {
-        for number in 0..self.rollouts {
-            let (stream, input) = shop.release(&service(number), version);
-            self.ask(stream, input)?;
+        let numbers: Vec<usize> = (0..self.rollouts).collect();
+        // As many at a time as the shell takes in one step: whoever watches is told of all
+        // watches once for each step in which they change.
+        for some in numbers.chunks(BATCH) {
+            let ask = |number: &usize| {
+                let (stream, input) = shop.release(&service(*number), version);
+                Input::Ask(Request { token: 1, stream, input, if_revision: None })
+            };
+            self.step(some.iter().map(ask).collect())?;
         }
         Ok(())
     }

@@ -145,7 +145,7 @@ impl Outlets {
         if let Some(watches) = outputs.watches {
             let streams: BTreeSet<_> = watches.values().flatten().collect();
             facts.watching = streams.len();
-            self.watches.send_replace(Arc::new(watches));
+            self.watches.send_replace(watches);
         }
         facts.open = outputs.open;
         facts.next_due = outputs.next_due;

@@ -122,7 +122,7 @@ pub(super) fn keep(
         let mut next = Some(first);
         while let Some(message) = next.take() {
             let result = match message {
-                Sampled::Watches(watches) => store.set_watches(watches.as_ref().clone()),
+                Sampled::Watches(watches) => store.set_watches(watches),
                 Sampled::Records(target, mut records) => {
                     // What has piled up meanwhile shares one sync.
                     while let Ok(more) = sampled.try_recv() {

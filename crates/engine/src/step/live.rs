@@ -1,5 +1,7 @@
 //! Streams in memory: loading, watching, letting go.
 
+use std::sync::Arc;
+
 use tidegate_core::StreamId;
 use tidegate_core::machine::Watch;
 use tidegate_journal::Journal;
@@ -76,17 +78,18 @@ impl<J: Journal> Engine<J> {
             return;
         }
         self.watches_changed = true;
+        let watches = Arc::make_mut(&mut self.watches);
         if let Some(old) = live.watch.take()
-            && let Some(streams) = self.watches.get_mut(&old)
+            && let Some(streams) = watches.get_mut(&old)
         {
             streams.remove(id);
             if streams.is_empty() {
-                self.watches.remove(&old);
+                watches.remove(&old);
             }
         }
         if let Some(new) = watch {
             live.watch = Some(new.clone());
-            self.watches.entry(new).or_default().insert(id.clone());
+            watches.entry(new).or_default().insert(id.clone());
         }
     }
 

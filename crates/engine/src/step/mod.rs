@@ -7,6 +7,7 @@ mod live;
 mod round;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tidegate_core::capacity::LaneCapacity;
@@ -93,7 +94,7 @@ pub struct Outputs {
     /// When the next timer is due.
     pub next_due: Option<Timestamp>,
     /// Set when the watches have changed: all of them now, with the streams behind each.
-    pub watches: Option<BTreeMap<Watch, BTreeSet<StreamId>>>,
+    pub watches: Option<Arc<BTreeMap<Watch, BTreeSet<StreamId>>>>,
     /// Messages that the receiver refused, for the log.
     pub dropped: Vec<String>,
     /// Whether there is unfinished work.
@@ -126,7 +127,8 @@ pub struct Engine<J> {
     pending: BTreeMap<u64, (StreamId, String)>,
     effect_ids: BTreeMap<(StreamId, String), u64>,
     sends: BTreeMap<u64, (StreamId, Value)>,
-    watches: BTreeMap<Watch, BTreeSet<StreamId>>,
+    /// Shared with whoever was told of it last: with a thousand rollouts a copy is a megabyte.
+    watches: Arc<BTreeMap<Watch, BTreeSet<StreamId>>>,
     watches_changed: bool,
     capacity: BTreeMap<(String, String), LaneCapacity>,
     traffic: BTreeMap<(String, String), LaneTraffic>,
@@ -157,7 +159,7 @@ impl<J: Journal> Engine<J> {
             pending: BTreeMap::new(),
             effect_ids: BTreeMap::new(),
             sends: BTreeMap::new(),
-            watches: BTreeMap::new(),
+            watches: Arc::default(),
             watches_changed: true,
             capacity: BTreeMap::new(),
             traffic: BTreeMap::new(),
@@ -250,7 +252,7 @@ impl<J: Journal> Engine<J> {
         outputs.next_due = self.timers.first().map(|(due, _, _)| *due);
         outputs.open = self.open > 0 || !self.pending.is_empty() || !self.sends.is_empty();
         if std::mem::take(&mut self.watches_changed) {
-            outputs.watches = Some(self.watches.clone());
+            outputs.watches = Some(Arc::clone(&self.watches));
         }
     }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tidegate_core::counts::SecondRecord;
 use tidegate_core::machine::Watch;
@@ -48,7 +49,7 @@ impl SampleError {
 pub struct Store {
     root: PathBuf,
     streams: BTreeMap<StreamId, Shelf>,
-    watches: BTreeMap<Watch, BTreeSet<StreamId>>,
+    watches: Arc<BTreeMap<Watch, BTreeSet<StreamId>>>,
     per_stream_max: u64,
 }
 
@@ -77,7 +78,7 @@ impl Store {
         Self {
             root,
             streams: BTreeMap::new(),
-            watches: BTreeMap::new(),
+            watches: Arc::default(),
             per_stream_max: STREAM_BYTES_MAX,
         }
     }
@@ -96,8 +97,9 @@ impl Store {
     /// [`SampleError`] if a segment cannot be read or mended.
     pub fn set_watches(
         &mut self,
-        watches: BTreeMap<Watch, BTreeSet<StreamId>>,
+        watches: impl Into<Arc<BTreeMap<Watch, BTreeSet<StreamId>>>>,
     ) -> Result<Vec<Input>, SampleError> {
+        let watches = watches.into();
         let wanted: BTreeSet<&StreamId> =
             watches.iter().filter(|(w, _)| w.samples).flat_map(|(_, ids)| ids).collect();
         self.streams.retain(|id, _| wanted.contains(id));
@@ -128,7 +130,7 @@ impl Store {
         target: &str,
         records: &[SecondRecord],
     ) -> Result<Vec<Input>, SampleError> {
-        for (watch, ids) in &self.watches {
+        for (watch, ids) in self.watches.as_ref() {
             if !watch.samples || watch.target != target {
                 continue;
             }
