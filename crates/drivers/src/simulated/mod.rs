@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tidegate_core::capacity::{CapacityDoc, LaneCapacity, VersionObserved};
 use tidegate_core::machine::Outcome;
 use tidegate_core::traffic::{LaneTraffic, TrafficDoc, VersionTraffic};
@@ -29,40 +30,49 @@ struct State {
     lanes: BTreeMap<String, (LaneCapacity, LaneTraffic)>,
     watchers: Vec<UnboundedSender<Seen>>,
     log: Option<File>,
+    /// What is in force, for the next process: a real platform outlives its engine.
+    documents: Option<File>,
+}
+
+/// A document that was put in force, as a line of the file of documents.
+#[derive(Serialize, Deserialize)]
+struct InForce {
+    fence: Fence,
+    action: String,
+    payload: Value,
 }
 
 impl Simulated {
     /// A platform without lanes. With a log, every command that reaches it is a line there:
-    /// unix microseconds, stream, key, action.
+    /// unix microseconds, stream, key, action. Beside the log, in `LOG.documents`, it remembers
+    /// what is in force, and finds it there again.
     ///
     /// # Errors
     /// If the log cannot be opened.
     pub fn new(log: Option<&Path>) -> std::io::Result<Self> {
-        let log =
-            log.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
-        Ok(Self { state: Mutex::new(State { log, ..State::default() }) })
+        let Some(log) = log else { return Ok(Self::default()) };
+        let append = |path: &Path| File::options().create(true).append(true).open(path);
+        let mut documents = log.as_os_str().to_owned();
+        documents.push(".documents");
+        let documents = Path::new(&documents);
+        let mut state = State { log: Some(append(log)?), ..State::default() };
+        if documents.exists() {
+            for line in std::fs::read_to_string(documents)?.lines() {
+                // The last line of a process that was killed may be torn: it was not answered.
+                let Ok(in_force) = serde_json::from_str::<InForce>(line) else { continue };
+                state.put(in_force.fence, &in_force.action, in_force.payload);
+            }
+        }
+        state.documents = Some(append(documents)?);
+        Ok(Self { state: Mutex::new(state) })
     }
 
     fn apply(&self, sending: &Sending) -> Outcome {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.note(sending);
         let fence = Fence { epoch: sending.epoch, seq: sending.effect.seq };
-        let payload = sending.effect.payload.clone();
-        let wrong = |e: serde_json::Error| {
-            Outcome::Refused(Reason::new("impossible", format!("not a document: {e}")))
-        };
-        match sending.effect.action.as_str() {
-            "capacity" => match serde_json::from_value(payload) {
-                Ok(doc) => state.capacity(fence, &doc),
-                Err(e) => wrong(e),
-            },
-            "traffic" => match serde_json::from_value(payload) {
-                Ok(doc) => state.traffic(fence, &doc),
-                Err(e) => wrong(e),
-            },
-            "stage" | "run" | "check" => Outcome::Applied(json!({ "detail": "simulated" })),
-            other => Outcome::Refused(Reason::new("impossible", format!("no action {other}"))),
-        }
+        state.remember(fence, &sending.effect.action, &sending.effect.payload);
+        state.put(fence, &sending.effect.action, sending.effect.payload.clone())
     }
 }
 
@@ -73,6 +83,34 @@ fn stale(last: Option<Fence>, fence: Fence) -> Option<Outcome> {
 }
 
 impl State {
+    fn put(&mut self, fence: Fence, action: &str, payload: Value) -> Outcome {
+        let wrong = |e: serde_json::Error| {
+            Outcome::Refused(Reason::new("impossible", format!("not a document: {e}")))
+        };
+        match action {
+            "capacity" => match serde_json::from_value(payload) {
+                Ok(doc) => self.capacity(fence, &doc),
+                Err(e) => wrong(e),
+            },
+            "traffic" => match serde_json::from_value(payload) {
+                Ok(doc) => self.traffic(fence, &doc),
+                Err(e) => wrong(e),
+            },
+            "stage" | "run" | "check" => Outcome::Applied(json!({ "detail": "simulated" })),
+            other => Outcome::Refused(Reason::new("impossible", format!("no action {other}"))),
+        }
+    }
+
+    fn remember(&mut self, fence: Fence, action: &str, payload: &Value) {
+        let Some(documents) = &mut self.documents else { return };
+        if !matches!(action, "capacity" | "traffic") {
+            return;
+        }
+        let line = json!({ "fence": fence, "action": action, "payload": payload });
+        // What could not be written is not found again by the next process: its rollouts wait.
+        let _ = documents.write_all(format!("{line}\n").as_bytes());
+    }
+
     fn note(&mut self, sending: &Sending) {
         let Some(log) = &mut self.log else { return };
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
@@ -163,5 +201,50 @@ impl Driver for Simulated {
             }
             std::future::pending().await
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fence, Simulated};
+    use serde_json::json;
+    use tidegate_core::Epoch;
+    use tidegate_core::machine::{Effect, EffectClass, Outcome};
+    use tidegate_engine::effects::Sending;
+
+    fn traffic(epoch: u64, seq: u64) -> Sending {
+        let payload = json!({
+            "lane": "production/web", "listen": "127.0.0.1:1", "routes": [], "weights": [],
+            "stickyCookie": null, "errors": { "status": [[500, 599]], "timeoutMs": 1000 },
+            "seed": 1,
+        });
+        Sending {
+            id: 1,
+            stream: tidegate_core::StreamId::new("shop", "rollout", "r"),
+            epoch: Epoch(epoch),
+            effect: Effect {
+                key: "traffic-1".to_owned(),
+                target: "process:local".to_owned(),
+                action: "traffic".to_owned(),
+                class: EffectClass::StateSetting,
+                seq,
+                payload,
+                deadline_ms: 1_000,
+            },
+        }
+    }
+
+    #[test]
+    fn what_was_in_force_is_in_force_for_the_next_process_and_fenced() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let first = Simulated::new(Some(&log)).unwrap().apply(&traffic(2, 7));
+        assert!(matches!(first, Outcome::Applied(_)), "{first:?}");
+        let again = Simulated::new(Some(&log)).unwrap();
+        let fence = again.state.lock().unwrap().lanes["production/web"].1.fence;
+        assert_eq!(fence, Some(Fence { epoch: Epoch(2), seq: 7 }));
+        let late = again.apply(&traffic(1, 9));
+        assert!(matches!(&late, Outcome::Refused(r) if r.code == "staleFence"), "{late:?}");
+        assert_eq!(std::fs::read_to_string(&log).unwrap().lines().count(), 2);
     }
 }

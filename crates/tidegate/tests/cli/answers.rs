@@ -164,3 +164,15 @@ fn completions_schema_and_config_come_out() {
     assert!(config.contains("progressDeadline"), "{config}");
     assert_eq!(stage.run(&["config", "-o", "json"]).code(0).json()["kind"], "Config");
 }
+
+#[test]
+fn a_home_that_had_a_host_is_not_simulated() {
+    let stage = Stage::empty();
+    std::fs::create_dir_all(stage.home().join("host")).unwrap();
+    let home = stage.home().display().to_string();
+    let simulated = ["engine", "--platform", "simulated", "--home", &home, "-o", "json"];
+    let said = stage.run(&simulated).code(3);
+    assert_eq!(said.error()["error"]["code"], "realHome", "{}", said.err);
+    let log = ["engine", "--simulated-log", "x", "--home", &home, "-o", "json"];
+    assert_eq!(stage.run(&log).code(2).error()["error"]["code"], "usage");
+}
