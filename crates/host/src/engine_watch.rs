@@ -11,11 +11,14 @@ use crate::child::{Pauses, spawn};
 use crate::host::Host;
 use crate::process::{Process, of_pid_file};
 
-/// Pause after an engine that did not live long; doubled each time.
+/// So many engines in a row that were heard and did not live long are each followed at once: what
+/// kills an engine from outside is no reason to wait.
+const AT_ONCE: u32 = 5;
+/// Pause after further ones, and after one that ended before it was heard; doubled each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause.
 const PAUSE_MOST: Duration = Duration::from_secs(60);
-/// An engine that has lived for so long is followed at once.
+/// An engine that has lived for so long, or has done all work, is the first in its row.
 const PROVEN: Duration = Duration::from_secs(3);
 /// A heartbeat that stands still for longer means that the engine is stuck.
 const STILL: Duration = Duration::from_secs(3);
@@ -27,8 +30,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Watches while work is open. Never returns.
 pub(crate) async fn watch(host: Arc<Host>) {
-    let mut pauses = Pauses::new(PAUSE_FIRST, PAUSE_MOST);
-    let mut pause = Duration::ZERO;
+    let (mut row, mut pause) = (Row::new(), Duration::ZERO);
     let mut started: Option<Process> = None;
     loop {
         let changed = host.state_changed.notified();
@@ -41,11 +43,13 @@ pub(crate) async fn watch(host: Arc<Host>) {
         let seen = Instant::now();
         let why = tokio::select! {
             why = lost(&host) => why,
-            () = closed(&host) => continue,
+            () = closed(&host) => {
+                (row, pause) = (Row::new(), Duration::ZERO);
+                continue;
+            }
         };
         if seen.elapsed() >= PROVEN {
-            pauses.forgive();
-            pause = Duration::ZERO;
+            (row, pause) = (Row::new(), Duration::ZERO);
         }
         // One that was started and has not become the owner: it may be waiting for its turn.
         if let Some(waiting) = started.take().filter(|engine| is_waiting(&host, engine)) {
@@ -63,10 +67,9 @@ pub(crate) async fn watch(host: Arc<Host>) {
         }
         tracing::warn!("the engine is started again: {why}");
         match start(&host).await {
-            Ok((engine, ended)) => {
-                pause = pauses.next();
-                if ended == Some(EXIT_JOURNAL) {
-                    pause = PAUSE_MOST;
+            Ok((engine, shown)) => {
+                pause = row.pause_after(shown);
+                if shown == Shown::Ended(Some(EXIT_JOURNAL)) {
                     tracing::error!(
                         "the engine cannot read its journal, see engine.log; the next try is in {} s",
                         pause.as_secs()
@@ -76,26 +79,63 @@ pub(crate) async fn watch(host: Arc<Host>) {
             }
             Err(why) => {
                 tracing::error!("{why}");
-                pause = pauses.next();
+                pause = row.pauses.next();
             }
+        }
+    }
+}
+
+/// What a new engine has shown of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// It has spoken to us.
+    Heard,
+    /// It has ended before that; its exit code, none where a signal has ended it.
+    Ended(Option<i32>),
+    /// Nothing yet.
+    Silent,
+}
+
+/// Engines that have died one after the other and did not live long.
+#[derive(Debug)]
+struct Row {
+    heard: u32,
+    pauses: Pauses,
+}
+
+impl Row {
+    fn new() -> Self {
+        Self { heard: 0, pauses: Pauses::new(PAUSE_FIRST, PAUSE_MOST) }
+    }
+
+    /// How long the next one waits when this one dies soon.
+    fn pause_after(&mut self, shown: Shown) -> Duration {
+        match shown {
+            Shown::Heard if self.heard < AT_ONCE => {
+                self.heard += 1;
+                Duration::ZERO
+            }
+            Shown::Ended(Some(EXIT_JOURNAL)) => PAUSE_MOST,
+            Shown::Heard | Shown::Ended(_) | Shown::Silent => self.pauses.next(),
         }
     }
 }
 
 /// Starts an engine and gives it time to show itself: until it has been heard, has ended, or has
 /// been silent for as long as would be called stuck (from then on the heartbeat is watched as
-/// always). With its exit code, if it has ended by itself.
-async fn start(host: &Arc<Host>) -> Result<(Process, Option<i32>), String> {
+/// always).
+async fn start(host: &Arc<Host>) -> Result<(Process, Shown), String> {
     let mut contact = host.contact.subscribe();
     let before = *contact.borrow();
     let spawned = spawn(host, "engine", &host.config.engine.clone())?;
-    let ended = tokio::select! {
-        code = spawned.status => code.unwrap_or_default(),
-        _ = contact.wait_for(|heard| *heard != before) => None,
-        () = tokio::time::sleep(STILL) => None,
-        () = closed(host) => None,
+    let shown = tokio::select! {
+        biased;
+        _ = contact.wait_for(|heard| *heard != before) => Shown::Heard,
+        code = spawned.status => Shown::Ended(code.unwrap_or_default()),
+        () = tokio::time::sleep(STILL) => Shown::Silent,
+        () = closed(host) => Shown::Heard,
     };
-    Ok((spawned.process, ended))
+    Ok((spawned.process, shown))
 }
 
 /// Whether this engine lives and is not the one in the `.pid` file.
@@ -150,4 +190,29 @@ async fn lost(host: &Host) -> String {
 
 fn read_beat(host: &Host) -> Option<Vec<u8>> {
     std::fs::read(host.config.home.engine_heartbeat()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AT_ONCE, EXIT_JOURNAL, PAUSE_FIRST, PAUSE_MOST, Row, Shown};
+    use std::time::Duration;
+
+    #[test]
+    fn engines_that_were_heard_are_followed_at_once_and_not_for_ever() {
+        let mut row = Row::new();
+        for _ in 0..AT_ONCE {
+            assert_eq!(row.pause_after(Shown::Heard), Duration::ZERO);
+        }
+        assert_eq!(row.pause_after(Shown::Heard), PAUSE_FIRST);
+        assert_eq!(row.pause_after(Shown::Heard), PAUSE_FIRST * 2);
+    }
+
+    #[test]
+    fn engines_that_end_before_they_are_heard_are_followed_more_and_more_slowly() {
+        let mut row = Row::new();
+        assert_eq!(row.pause_after(Shown::Ended(Some(5))), PAUSE_FIRST);
+        assert_eq!(row.pause_after(Shown::Silent), PAUSE_FIRST * 2);
+        assert_eq!(row.pause_after(Shown::Ended(None)), PAUSE_FIRST * 4);
+        assert_eq!(row.pause_after(Shown::Ended(Some(EXIT_JOURNAL))), PAUSE_MOST);
+    }
 }
