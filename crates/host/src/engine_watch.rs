@@ -126,11 +126,12 @@ impl Row {
 /// always).
 async fn start(host: &Arc<Host>) -> Result<(Process, Shown), String> {
     let mut contact = host.contact.subscribe();
-    let before = *contact.borrow();
+    // Every engine claims a higher epoch: this tells it from its predecessor's last words.
+    let before = host.inner().state.epoch;
     let spawned = spawn(host, "engine", &host.config.engine.clone())?;
     let shown = tokio::select! {
         biased;
-        _ = contact.wait_for(|heard| *heard != before) => Shown::Heard,
+        _ = contact.wait_for(|_| host.inner().state.epoch > before) => Shown::Heard,
         code = spawned.status => Shown::Ended(code.unwrap_or_default()),
         () = tokio::time::sleep(STILL) => Shown::Silent,
         () = closed(host) => Shown::Heard,
