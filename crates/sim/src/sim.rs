@@ -328,6 +328,9 @@ impl Sim {
 
     /// Closed seconds become durable in the segments of those who watch, then they are told.
     fn read_counts(&mut self, index: usize) {
+        if self.world.counts_down {
+            return;
+        }
         let Some(process) = self.processes.get_mut(index) else { return };
         let cursor = process.cursor;
         let records = &self.world.switch.records;
