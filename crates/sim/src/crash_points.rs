@@ -67,7 +67,7 @@ pub struct Scenario {
     v2: Behaviour,
 }
 
-/// All scenarios.
+/// All scenarios. Each begins with v1 in force, but for the first.
 #[must_use]
 pub fn scenarios() -> Vec<Scenario> {
     let shop = Shop::default();

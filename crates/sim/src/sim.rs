@@ -212,12 +212,7 @@ impl Sim {
                 self.checks.tell(&Fact::Recovered(&self.disk), &self.world);
                 for stream in process.watchers.clone() {
                     let Some(records) = self.segments.get(&stream) else { continue };
-                    let (mut records, length) = (records.clone(), records.len());
-                    if sabotage.old_samples {
-                        let second = self.world.wall() / 1000;
-                        records.iter_mut().for_each(|record| record.second = second);
-                    }
-                    process.samples(stream, records, length);
+                    process.samples(stream, records.clone(), records.len());
                 }
                 self.processes.push(process);
                 self.catch_up();
@@ -328,6 +323,9 @@ impl Sim {
 
     /// Closed seconds become durable in the segments of those who watch, then they are told.
     fn read_counts(&mut self, index: usize) {
+        if self.world.counts_down {
+            return;
+        }
         let Some(process) = self.processes.get_mut(index) else { return };
         let cursor = process.cursor;
         let records = &self.world.switch.records;
@@ -342,10 +340,10 @@ impl Sim {
             let segment = self.segments.entry(stream.clone()).or_default();
             let last = segment.last().map_or((0, 0), |r| (r.switch_epoch, r.seq));
             let unseen = |r: &&SecondRecord| (r.switch_epoch, r.seq) > last;
-            let fresh: Vec<SecondRecord> = if self.world.sabotage.old_samples && segment.is_empty()
-            {
-                // All that the switch still has.
-                records.clone()
+            let fresh: Vec<SecondRecord> = if self.world.sabotage.old_samples {
+                // All that the switch still has, as if it had been counted just now.
+                let second = self.world.wall() / 1000;
+                records.iter().map(|r| SecondRecord { second, ..r.clone() }).collect()
             } else {
                 new.iter().filter(unseen).cloned().collect()
             };

@@ -3,5 +3,6 @@
 
 mod canary;
 mod corners;
+mod golden;
 mod specs;
 mod world;

@@ -138,6 +138,8 @@ pub struct World {
     pub behaviours: BTreeMap<String, Behaviour>,
     /// Checks cannot be measured.
     pub checks_down: bool,
+    /// The switch's counts cannot be read.
+    pub counts_down: bool,
     /// Which rules are broken.
     pub sabotage: Sabotage,
 }
@@ -153,6 +155,7 @@ impl World {
             switch: Switch::default(),
             behaviours: BTreeMap::new(),
             checks_down: false,
+            counts_down: false,
             sabotage,
         }
     }
