@@ -6,6 +6,7 @@
 //! * [`shell`] (committer thread, dispatcher, API, ownership) is the part with clocks and sockets.
 
 pub mod effects;
+mod index;
 pub mod registry;
 pub mod shell;
 pub mod step;

@@ -66,7 +66,7 @@ impl<J: Journal> Engine<J> {
         let Some(live) = self.live.get_mut(id) else { return };
         if live.slot.is_open() {
             if !self.open.contains(id) {
-                self.open.insert(id.clone());
+                self.open.insert(id.clone(), ());
             }
         } else {
             self.open.remove(id);
@@ -97,7 +97,7 @@ impl<J: Journal> Engine<J> {
 
     fn watch_lane(&mut self, watch: &Watch, id: &StreamId, begins: bool) {
         let key = (watch.target.clone(), watch.lane.clone());
-        let lane = self.lanes.entry(key).or_default();
+        let lane = self.lanes.or_default(key);
         if begins {
             lane.watchers.push(Arc::new(id.clone()));
         } else {

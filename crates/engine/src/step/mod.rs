@@ -7,8 +7,7 @@ mod live;
 mod round;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -20,8 +19,9 @@ use tidegate_core::{Digest, Epoch, StreamId, Timestamp};
 use tidegate_journal::{Envelope, Journal, Outgoing, Pending};
 
 use crate::effects::Sending;
+use crate::index::Index;
 use crate::registry::Registry;
-use table::{Map, Table};
+use table::Table;
 
 /// What a step can be given.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,15 +137,15 @@ pub struct Engine<J> {
     now: Timestamp,
     live: Table,
     timers: BTreeSet<(Timestamp, StreamId, String)>,
-    timer_due: Map<(StreamId, String), Timestamp>,
+    timer_due: Index<(StreamId, String), Timestamp>,
     pending: BTreeMap<u64, (StreamId, String)>,
-    effect_ids: Map<(StreamId, String), u64>,
+    effect_ids: Index<(StreamId, String), u64>,
     sends: BTreeMap<u64, (StreamId, Value)>,
     watches: BTreeMap<Watch, BTreeSet<StreamId>>,
     watch_changes: Vec<WatchChange>,
     whole_watches: bool,
-    lanes: Map<(String, String), Lane>,
-    open: HashSet<StreamId, BuildHasherDefault<DefaultHasher>>,
+    lanes: Index<(String, String), Lane>,
+    open: Index<StreamId, ()>,
 }
 
 /// A lane at a target, as somebody watches it: who does, and the last reports.
@@ -176,15 +176,15 @@ impl<J: Journal> Engine<J> {
             now,
             live: Table::default(),
             timers: BTreeSet::new(),
-            timer_due: Map::default(),
+            timer_due: Index::default(),
             pending: BTreeMap::new(),
-            effect_ids: Map::default(),
+            effect_ids: Index::default(),
             sends: BTreeMap::new(),
             watches: BTreeMap::new(),
             watch_changes: Vec::new(),
             whole_watches: true,
-            lanes: Map::default(),
-            open: HashSet::default(),
+            lanes: Index::default(),
+            open: Index::default(),
         };
         let mut outputs = Outputs::default();
         for timer in engine.journal.timers()? {

@@ -77,14 +77,14 @@ impl<J: Journal> Engine<J> {
                 Ok(())
             }
             Input::Capacity(target, report) => {
-                let lane = self.lanes.entry((target, report.lane.clone())).or_default();
+                let lane = self.lanes.or_default((target, report.lane.clone()));
                 let report = Arc::new(report);
                 lane.capacity = Some(Arc::clone(&report));
                 let streams = lane.watchers.clone();
                 self.sense_all(&streams, &Sensed::Capacity(&report), draft, outputs)
             }
             Input::Traffic(target, report) => {
-                let lane = self.lanes.entry((target, report.lane.clone())).or_default();
+                let lane = self.lanes.or_default((target, report.lane.clone()));
                 let report = Arc::new(report);
                 lane.traffic = Some(Arc::clone(&report));
                 let streams = lane.watchers.clone();

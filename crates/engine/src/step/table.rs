@@ -1,20 +1,15 @@
 //! Streams in memory by number: what is done for all of them at every tick walks through one array,
 //! and looking one up costs the same however many there are.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher};
-
 use tidegate_core::StreamId;
 
 use super::live::Live;
-
-/// A hash map whose hasher has no secret. It is never iterated, so its order shows nowhere.
-pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+use crate::index::Index;
 
 /// The loaded streams.
 #[derive(Default)]
 pub(super) struct Table {
-    index: Map<StreamId, usize>,
+    index: Index<StreamId, usize>,
     slots: Vec<Option<Live>>,
     free: Vec<usize>,
 }
@@ -30,7 +25,7 @@ impl Table {
     }
 
     pub(super) fn contains(&self, id: &StreamId) -> bool {
-        self.index.contains_key(id)
+        self.index.contains(id)
     }
 
     pub(super) fn get(&self, id: &StreamId) -> Option<&Live> {
